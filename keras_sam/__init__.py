@@ -1,0 +1,27 @@
+"""Keras layers with an external memory that they learn to use."""
+
+import keras
+
+if keras.backend.backend() != "tensorflow":
+    raise ValueError(
+        'keras_sam needs the Keras backend "tensorflow". Received: '
+        f'keras.backend.backend()="{keras.backend.backend()}". Set the environment '
+        'variable KERAS_BACKEND=tensorflow, or "backend": "tensorflow" in '
+        "~/.keras/keras.json, before Keras is imported."
+    )
+
+from keras_sam import metrics, ops, tasks  # noqa: E402
+from keras_sam._version import __version__  # noqa: E402
+from keras_sam.cells import DNCCell, NTMCell  # noqa: E402
+from keras_sam.layers import DNC, NTM  # noqa: E402
+
+__all__ = [
+    "DNC",
+    "DNCCell",
+    "NTM",
+    "NTMCell",
+    "__version__",
+    "metrics",
+    "ops",
+    "tasks",
+]

@@ -1,0 +1,47 @@
+"""Checks of arguments that say what was expected and what was received."""
+
+import keras
+
+
+def check_positive_integer(name, value, minimum=1):
+    if isinstance(value, bool) or int(value) != value or value < minimum:
+        raise ValueError(
+            f"`{name}` must be an integer of at least {minimum}. "
+            f"Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+def check_option(name, value, options):
+    if value not in options:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, options))}. "
+            f"Received: {name}={value!r}"
+        )
+    return value
+
+
+def check_rate(name, value):
+    if not 0.0 <= value < 1.0:
+        raise ValueError(
+            f"`{name}` must be a fraction in [0, 1). Received: {name}={value!r}"
+        )
+    return float(value)
+
+
+def full_precision_policy(dtype):
+    """The policy a memory computes in: a mixed policy's variables, never half.
+
+    Weightings and usages are products of many small numbers, and sparse cells
+    carry slot numbers in their float states; half precision loses both.
+    """
+    policy = (
+        keras.config.dtype_policy() if dtype is None else keras.dtype_policies.get(dtype)
+    )
+    if policy.variable_dtype not in ("float32", "float64"):
+        raise ValueError(
+            "A memory cell computes in float32 or float64 (under a mixed policy, in "
+            'the dtype of its variables). Pass dtype="float32" or use '
+            f'"mixed_{policy.variable_dtype}". Received: dtype={policy.name!r}'
+        )
+    return keras.DTypePolicy(policy.variable_dtype)

@@ -1,0 +1,6 @@
+"""Keras RNN cells with an external memory, one a file."""
+
+from keras_sam.cells.dnc import DNCCell
+from keras_sam.cells.ntm import NTMCell
+
+__all__ = ["DNCCell", "NTMCell"]

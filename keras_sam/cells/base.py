@@ -1,0 +1,460 @@
+"""What all memory cells share: controller, interface, output, states by name."""
+
+import abc
+import math
+
+import keras
+import tensorflow as tf
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
+
+from keras_sam.arguments import (
+    check_option,
+    check_positive_integer,
+    check_rate,
+    full_precision_policy,
+)
+from keras_sam.cells import controller as controllers
+
+# Memory that nothing was written to: a small constant trains fastest
+# (Collier & Beel, 2018, https://arxiv.org/abs/1807.08518).
+CONSTANT_MEMORY = 1e-6
+
+
+class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
+    """Base class of the RNN cells with an external memory.
+
+    One step, whatever the memory:
+
+        h        = controller([x; read vectors of the step before])
+        interface = clip(linear(h))
+        memory, read vectors = access(interface)      the subclass
+        output   = clip(linear([h; read vectors of this step]))
+
+    A subclass names its state in `State` (a NamedTuple with the fields `memory`,
+    `read_vectors` and `controller` among others), gives the shapes of all but the
+    controller's in `state_shapes`, the interface's width in `interface_size` and
+    what it does to the memory in `access`.
+
+    Deriving from Keras's `DropoutRNNCell` has `keras.layers.RNN` tell the cell
+    when a sequence ends and the controller needs new dropout masks.
+    """
+
+    State = None
+    untraced_fields = ("memory", "link", "controller")
+
+    def __init__(
+        self,
+        units,
+        memory_slots,
+        word_size,
+        read_heads,
+        controller="lstm",
+        output_size=None,
+        clip_value=20.0,
+        initial_memory="constant",
+        initial_read_vectors="learned",
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        seed=None,
+        dtype=None,
+        **kwargs,
+    ):
+        super().__init__(dtype=full_precision_policy(dtype), **kwargs)
+        self.units = check_positive_integer("units", units)
+        self.memory_slots = check_positive_integer("memory_slots", memory_slots)
+        self.word_size = check_positive_integer("word_size", word_size)
+        self.read_heads = check_positive_integer("read_heads", read_heads)
+        self.output_size = check_positive_integer(
+            "output_size", self.units if output_size is None else output_size
+        )
+        if clip_value is not None and not clip_value > 0:
+            raise ValueError(
+                "`clip_value` must be positive, or None for no clipping. "
+                f"Received: clip_value={clip_value!r}"
+            )
+        self.clip_value = clip_value
+        self.initial_memory = check_option(
+            "initial_memory", initial_memory, ("constant", "random", "learned")
+        )
+        self.initial_read_vectors = check_option(
+            "initial_read_vectors", initial_read_vectors, ("zeros", "learned")
+        )
+
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        # Named apart from Keras's `dropout` and `recurrent_dropout`, by which
+        # `DropoutRNNCell` would make masks for this cell as well.
+        self.dropout_rate = check_rate("dropout", dropout)
+        self.recurrent_dropout_rate = check_rate(
+            "recurrent_dropout", recurrent_dropout
+        )
+        self.seed = seed
+
+        self._controller_argument = controller
+        self.controller = self._make_controller(controller)
+        self.interface = keras.layers.Dense(
+            self.interface_size,
+            dtype=self.dtype_policy,
+            name="interface",
+            **self._dense_arguments(),
+        )
+        self.output_projection = keras.layers.Dense(
+            self.output_size,
+            dtype=self.dtype_policy,
+            name="output_projection",
+            **self._dense_arguments(),
+        )
+        self.state_size = [
+            math.prod(shape) for shape in self.state_shapes.values()
+        ] + keras.tree.flatten(self.controller.state_size)
+        self._initial_weights_built = False
+
+    def _make_controller(self, controller):
+        if controller not in ("lstm", "dense"):
+            if self.dropout_rate or self.recurrent_dropout_rate:
+                raise ValueError(
+                    "With a cell as `controller`, give the dropout to that cell. "
+                    f"Received: controller={controller!r}, "
+                    f"dropout={self.dropout_rate}, "
+                    f"recurrent_dropout={self.recurrent_dropout_rate}"
+                )
+        elif controller == "dense" and self.recurrent_dropout_rate:
+            raise ValueError(
+                'A "dense" controller has no recurrent connection to drop. '
+                f"Received: recurrent_dropout={self.recurrent_dropout_rate}"
+            )
+        return controllers.make_controller(
+            controller,
+            self.units,
+            self.dtype_policy,
+            dropout=self.dropout_rate,
+            seed=self.seed,
+            **self._dense_arguments(),
+            lstm_only_arguments={
+                "recurrent_initializer": self.recurrent_initializer,
+                "recurrent_regularizer": self.recurrent_regularizer,
+                "recurrent_constraint": self.recurrent_constraint,
+                "recurrent_dropout": self.recurrent_dropout_rate,
+            },
+        )
+
+    def _dense_arguments(self):
+        # Each layer gets its own copy of an initializer: one object gives the
+        # same numbers each time.
+        return {
+            "kernel_initializer": self.kernel_initializer.clone(),
+            "bias_initializer": self.bias_initializer.clone(),
+            "kernel_regularizer": self.kernel_regularizer,
+            "bias_regularizer": self.bias_regularizer,
+            "kernel_constraint": self.kernel_constraint,
+            "bias_constraint": self.bias_constraint,
+        }
+
+    # What a subclass says.
+
+    @property
+    @abc.abstractmethod
+    def interface_size(self):
+        """How many numbers the controller sends to the memory at each step."""
+
+    @property
+    @abc.abstractmethod
+    def state_shapes(self):
+        """Shape, without the batch, of each state but the controller's, by name."""
+
+    @abc.abstractmethod
+    def access(self, interface, state):
+        """Write to and read from the memory.
+
+        Args:
+            interface: Tensor `[batch, interface_size]`.
+            state: A `State`.
+
+        Returns:
+            The state's new fields but the controller's, as a dictionary; and a
+            dictionary of what the cell decided (gates and the like), for traces.
+        """
+
+    # Building.
+
+    def build(self, input_shape):
+        if len(input_shape) != 2:
+            raise ValueError(
+                f"{type(self).__name__} takes one time step, of shape (batch, "
+                "features); wrap it in keras.layers.RNN for a sequence. "
+                f"Received: input_shape={tuple(input_shape)}"
+            )
+        if input_shape[-1] is None:
+            raise ValueError(
+                "The number of features must be known when the cell is built. "
+                f"Received: input_shape={tuple(input_shape)}"
+            )
+        self._build_initial_weights()
+        reads = self.read_heads * self.word_size
+        self.controller.build((input_shape[0], input_shape[-1] + reads))
+        width = controllers.output_size(self.controller)
+        self.interface.build((input_shape[0], width))
+        self.output_projection.build((input_shape[0], width + reads))
+
+    def _build_initial_weights(self):
+        """The weights that start a sequence, known before the input's width."""
+        if self._initial_weights_built:
+            return
+        self._initial_weights_built = True
+        if self.initial_memory != "constant":
+            self.initial_memory_weight = self.add_weight(
+                shape=(self.memory_slots, self.word_size),
+                name="initial_memory",
+                initializer=keras.initializers.RandomNormal(stddev=0.5, seed=self.seed),
+                trainable=self.initial_memory == "learned",
+            )
+        if self.initial_read_vectors == "learned":
+            self.initial_read_vectors_weight = self.add_weight(
+                shape=(self.read_heads, self.word_size),
+                name="initial_read_vectors",
+                initializer="zeros",
+            )
+
+    # States.
+
+    def get_initial_state(self, batch_size=None, memory=None):
+        """The state before the first step, as a flat list of tensors.
+
+        Args:
+            batch_size: Integer or scalar tensor.
+            memory: Optional contents to start from, `[rows, W]` for every
+                sequence alike or `[batch, rows, W]`, at most N rows; the slots
+                after them start as without this argument.
+
+        Returns:
+            List of tensors `[batch, size]`, one for each entry of `state_size`.
+        """
+        self._build_initial_weights()
+        given_rows = 0
+        if memory is not None:
+            memory = self._check_given_memory(memory, batch_size)
+            given_rows = memory.shape[-2]
+        fields = self.initial_fields(batch_size, given_rows)
+        if memory is not None:
+            memory = tf.broadcast_to(memory, (batch_size, given_rows, self.word_size))
+            fields["memory"] = tf.concat(
+                [memory, fields["memory"][:, given_rows:]], axis=1
+            )
+        controller_state = controllers.initial_state(
+            self.controller, batch_size, self.compute_dtype
+        )
+        return self.pack_state(self.State(controller=controller_state, **fields))
+
+    def initial_fields(self, batch_size, given_rows):
+        """The state's fields before the first step; a subclass adds its own."""
+        if self.initial_memory == "constant":
+            memory = tf.fill(
+                (batch_size, self.memory_slots, self.word_size),
+                tf.constant(CONSTANT_MEMORY, self.compute_dtype),
+            )
+        else:
+            memory = self._for_each(batch_size, self.initial_memory_weight)
+        if self.initial_read_vectors == "learned":
+            reads = self._for_each(batch_size, self.initial_read_vectors_weight)
+        else:
+            reads = tf.zeros(
+                (batch_size, self.read_heads, self.word_size), self.compute_dtype
+            )
+        return {"memory": memory, "read_vectors": reads}
+
+    def _for_each(self, batch_size, values):
+        """The same values for every sequence of the batch."""
+        values = tf.convert_to_tensor(values)
+        return tf.broadcast_to(values, (batch_size, *values.shape))
+
+    def _check_given_memory(self, memory, batch_size):
+        memory = tf.convert_to_tensor(memory)
+        memory = tf.cast(memory, self.compute_dtype)
+        shape = memory.shape
+        if (
+            shape.rank not in (2, 3)
+            or shape[-1] != self.word_size
+            or shape[-2] is None
+            or shape[-2] > self.memory_slots
+            or (
+                shape.rank == 3
+                and isinstance(batch_size, int)
+                and shape[0] not in (None, batch_size)
+            )
+        ):
+            raise ValueError(
+                "`memory` must be of shape (rows, word_size) or (batch, rows, "
+                f"word_size) with word_size={self.word_size}, rows at most "
+                f"{self.memory_slots} and batch={batch_size}. "
+                f"Received: memory.shape={tuple(shape)}"
+            )
+        return memory
+
+    def pack_state(self, state):
+        """A named state as the flat list that Keras passes from step to step.
+
+        Args:
+            state: The NamedTuple that `unpack_state` returns.
+
+        Returns:
+            List of tensors `[batch, size]`.
+        """
+        flat = [
+            tf.reshape(getattr(state, name), (-1, math.prod(shape)))
+            for name, shape in self.state_shapes.items()
+        ]
+        return flat + keras.tree.flatten(state.controller)
+
+    def unpack_state(self, states):
+        """A flat list of states as a NamedTuple of named, shaped tensors.
+
+        Args:
+            states: List of tensors as `get_initial_state`, a call of the cell or
+                a layer with `return_state=True` gives.
+
+        Returns:
+            NamedTuple; the docstring of the cell names its fields.
+
+        Raises:
+            ValueError: If an entry is missing or of another size.
+        """
+        states = keras.tree.flatten(states)
+        check_state_sizes(self.state_size, [tuple(state.shape) for state in states])
+        fields = {
+            name: tf.reshape(flat, (-1, *shape))
+            for (name, shape), flat in zip(
+                self.state_shapes.items(), states, strict=False
+            )
+        }
+        controller_state = states[len(fields) :]
+        structure = self.controller.state_size
+        if not isinstance(structure, int):
+            controller_state = keras.tree.pack_sequence_as(structure, controller_state)
+        return self.State(controller=controller_state, **fields)
+
+    # One step.
+
+    def call(self, inputs, states, training=False):
+        # Keras hands `training` down to the layers called within.
+        output, state, _ = self.step(inputs, self.unpack_state(states))
+        return output, self.pack_state(state)
+
+    def step(self, inputs, state):
+        """One time step on a named state.
+
+        Args:
+            inputs: Tensor `[batch, features]`.
+            state: A `State`.
+
+        Returns:
+            The output `[batch, output_size]`; the new `State`; a dictionary of
+            what the cell decided at this step (gates and the like).
+        """
+        reads = self._flat_reads(state.read_vectors)
+        hidden, controller_state = self.controller(
+            tf.concat([inputs, reads], axis=-1), state.controller
+        )
+        fields, gates = self.access(self._clip(self.project_interface(hidden)), state)
+        reads = self._flat_reads(fields["read_vectors"])
+        output = self._clip(
+            self.output_projection(tf.concat([self.bypass(hidden), reads], axis=-1))
+        )
+        return output, self.State(controller=controller_state, **fields), gates
+
+    def project_interface(self, hidden):
+        """The interface vector, before clipping, of a controller's output."""
+        return self.interface(hidden)
+
+    def bypass(self, hidden):
+        """What of the controller's output goes past the memory to the output."""
+        return hidden
+
+    def _flat_reads(self, read_vectors):
+        return tf.reshape(read_vectors, (-1, self.read_heads * self.word_size))
+
+    def _clip(self, values):
+        if self.clip_value is None:
+            return values
+        return tf.clip_by_value(values, -self.clip_value, self.clip_value)
+
+    # Dropout masks last one sequence; the controller makes its own at its first
+    # step and keras.layers.RNN says when to drop them.
+
+    def get_dropout_mask(self, step_input):
+        return None
+
+    def get_recurrent_dropout_mask(self, step_input):
+        return None
+
+    def reset_dropout_mask(self):
+        for cell in [self.controller, *getattr(self.controller, "cells", [])]:
+            if isinstance(cell, DropoutRNNCell):
+                cell.reset_dropout_mask()
+                cell.reset_recurrent_dropout_mask()
+
+    def reset_recurrent_dropout_mask(self):
+        pass  # reset_dropout_mask has reset both
+
+    def get_config(self):
+        controller = self._controller_argument
+        if controller not in ("lstm", "dense"):
+            controller = keras.saving.serialize_keras_object(self.controller)
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "memory_slots": self.memory_slots,
+            "word_size": self.word_size,
+            "read_heads": self.read_heads,
+            "controller": controller,
+            "output_size": self.output_size,
+            "clip_value": self.clip_value,
+            "initial_memory": self.initial_memory,
+            "initial_read_vectors": self.initial_read_vectors,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "recurrent_initializer": keras.initializers.serialize(
+                self.recurrent_initializer
+            ),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "recurrent_regularizer": keras.regularizers.serialize(
+                self.recurrent_regularizer
+            ),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
+            "recurrent_constraint": keras.constraints.serialize(
+                self.recurrent_constraint
+            ),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+            "dropout": self.dropout_rate,
+            "recurrent_dropout": self.recurrent_dropout_rate,
+            "seed": self.seed,
+        }
+
+
+def check_state_sizes(sizes, shapes):
+    """That a flat list of states has the entries, of the sizes, that it should."""
+    if len(shapes) != len(sizes) or any(
+        len(shape) != 2 or shape[-1] not in (None, size)
+        for shape, size in zip(shapes, sizes, strict=True)
+    ):
+        expected = [("batch", size) for size in sizes]
+        raise ValueError(
+            "The state must be a list of tensors as `get_initial_state` returns it, "
+            f"of shapes {expected}. Received shapes: {list(shapes)}"
+        )

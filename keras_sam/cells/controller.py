@@ -1,0 +1,80 @@
+"""The small network that drives a memory: an LSTM, a dense layer, any cell."""
+
+import keras
+import tensorflow as tf
+
+
+class FeedForwardCell(keras.layers.Layer):
+    """A dense layer that passes for an RNN cell: it has no state.
+
+    The feed-forward controller of [Graves et al., 2014](
+    https://arxiv.org/abs/1410.5401): what such a network knows of the past, it
+    knows from its memory.
+    """
+
+    def __init__(self, units, activation="tanh", dropout=0.0, seed=None, **kwargs):
+        dense_arguments = {
+            name: kwargs.pop(name)
+            for name in list(kwargs)
+            if name.startswith(("kernel_", "bias_"))
+        }
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(
+            units, activation, dtype=self.dtype_policy, name="dense", **dense_arguments
+        )
+        self.input_dropout = keras.layers.Dropout(
+            dropout, seed=seed, dtype=self.dtype_policy
+        )
+        self.state_size = []
+        self.output_size = units
+
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+
+    def call(self, inputs, states, training=False):
+        return self.dense(self.input_dropout(inputs, training=training)), []
+
+    def get_initial_state(self, batch_size=None):
+        return []
+
+
+def make_controller(
+    controller, units, dtype, lstm_only_arguments, **shared_arguments
+):
+    """The RNN cell that the `controller` argument of a memory cell names."""
+    if controller == "lstm":
+        return keras.layers.LSTMCell(
+            units,
+            dtype=dtype,
+            name="controller",
+            **shared_arguments,
+            **lstm_only_arguments,
+        )
+    if controller == "dense":
+        return FeedForwardCell(
+            units, dtype=dtype, name="controller", **shared_arguments
+        )
+    if isinstance(controller, dict):
+        controller = keras.saving.deserialize_keras_object(controller)
+    if all(hasattr(controller, name) for name in ("call", "state_size")):
+        return controller
+    raise ValueError(
+        '`controller` must be "lstm", "dense" or a Keras RNN cell (an object with '
+        "`call` and `state_size`, such as keras.layers.GRUCell(100)). "
+        f"Received: controller={controller!r}"
+    )
+
+
+def output_size(controller):
+    """The width of a controller's output."""
+    size = getattr(controller, "output_size", None)
+    return size if size is not None else keras.tree.flatten(controller.state_size)[0]
+
+
+def initial_state(controller, batch_size, dtype):
+    """A controller's state before the first step: a list of tensors."""
+    if hasattr(controller, "get_initial_state"):
+        return controller.get_initial_state(batch_size=batch_size)
+    return keras.tree.map_structure(
+        lambda size: tf.zeros((batch_size, size), dtype), controller.state_size
+    )

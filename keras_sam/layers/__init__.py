@@ -1,0 +1,6 @@
+"""Keras layers with an external memory: subclasses of `keras.layers.RNN`."""
+
+from keras_sam.layers.dnc import DNC
+from keras_sam.layers.ntm import NTM
+
+__all__ = ["DNC", "NTM"]

@@ -1,0 +1,156 @@
+"""What the memory layers share: `keras.layers.RNN` around one memory cell."""
+
+import inspect
+
+import keras
+import tensorflow as tf
+
+from keras_sam.arguments import check_option, full_precision_policy
+from keras_sam.cells.base import check_state_sizes
+
+_LAYER_ARGUMENTS = ("name", "trainable", "activity_regularizer")
+
+
+class MemoryRNN(keras.layers.RNN):
+    """Base class of the layers; a subclass names its cell in `cell_class`.
+
+    Arguments that are not the layer's own go to the cell.
+    """
+
+    cell_class = None
+
+    def __init__(
+        self,
+        *cell_arguments,
+        return_sequences=False,
+        return_state=False,
+        go_backwards=False,
+        stateful=False,
+        unroll=False,
+        zero_output_for_mask=False,
+        jit_compile="auto",
+        dtype=None,
+        **kwargs,
+    ):
+        dtype = full_precision_policy(dtype)
+        layer_kwargs = {
+            name: kwargs.pop(name) for name in _LAYER_ARGUMENTS if name in kwargs
+        }
+        cell = self.cell_class(
+            *cell_arguments,
+            dtype=dtype,
+            trainable=layer_kwargs.get("trainable", True),
+            **kwargs,
+        )
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            zero_output_for_mask=zero_output_for_mask,
+            dtype=dtype,
+            **layer_kwargs,
+        )
+        self.jit_compile = check_option("jit_compile", jit_compile, ("auto", True, False))
+        self.input_spec = keras.layers.InputSpec(ndim=3)
+
+    def get_initial_state(self, batch_size, memory=None):
+        """The state before the first step, as a flat list of tensors.
+
+        Args:
+            batch_size: Integer or scalar tensor.
+            memory: Optional contents to start from, `[rows, W]` for every
+                sequence alike or `[batch, rows, W]`, at most N rows.
+
+        Returns:
+            List of tensors `[batch, size]`, to pass as `initial_state`.
+        """
+        return self.cell.get_initial_state(batch_size, memory=memory)
+
+    def reset_state(self):
+        """Start the sequences of a stateful layer anew, from the initial state."""
+        if self.states is not None:
+            initial_state = self.get_initial_state(self.states[0].shape[0])
+            for variable, value in zip(self.states, initial_state, strict=True):
+                variable.assign(value)
+
+    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+        if initial_state_shape is not None:
+            check_state_sizes(self.cell.state_size, initial_state_shape)
+        return super().compute_output_shape(sequences_shape)
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        if initial_state is not None:
+            check_state_sizes(
+                self.cell.state_size,
+                [tuple(state.shape) for state in keras.tree.flatten(initial_state)],
+            )
+        return super().call(
+            sequences, initial_state=initial_state, mask=mask, training=training
+        )
+
+    def trace(self, inputs, initial_state=None):
+        """What the memory does with a batch of sequences, step by step.
+
+        Runs the cell eagerly, in inference mode; meant for looking, plotting
+        and testing, not for speed.
+
+        Args:
+            inputs: Tensor `[batch, time, features]`.
+            initial_state: Optional list of tensors, as `get_initial_state` gives.
+
+        Returns:
+            Dictionary of tensors `[batch, time, ...]`, in the order in which the
+            steps were taken: `"outputs"`; every field of the cell's state but the
+            memory, the links and the controller's state (`"read_weights"`,
+            `"write_weights"`, `"read_vectors"`, `"usage"`, ...); and the gates that
+            the cell's docstring names.
+        """
+        inputs = tf.convert_to_tensor(inputs, self.compute_dtype)
+        if inputs.shape.rank != 3:
+            raise ValueError(
+                "`inputs` must be of shape (batch, time, features). "
+                f"Received: inputs.shape={tuple(inputs.shape)}"
+            )
+        if not self.built:
+            self.build(inputs.shape)
+        if initial_state is None:
+            initial_state = self.get_initial_state(inputs.shape[0])
+        if self.go_backwards:
+            inputs = tf.reverse(inputs, axis=[1])
+        state = self.cell.unpack_state(initial_state)
+        steps = []
+        for step_inputs in tf.unstack(inputs, axis=1):
+            output, state, gates = self.cell.step(step_inputs, state)
+            fields = {
+                name: value
+                for name, value in state._asdict().items()
+                if name not in self.cell.untraced_fields
+            }
+            steps.append({"outputs": output, **fields, **gates})
+        return {
+            name: tf.stack([step[name] for step in steps], axis=1) for name in steps[0]
+        }
+
+    def get_config(self):
+        cell_config = self.cell.get_config()
+        for name in ("name", "trainable", "dtype"):
+            cell_config.pop(name)
+        # Past keras.layers.RNN, which would store the cell as a whole.
+        return {
+            **super(keras.layers.RNN, self).get_config(),
+            "return_sequences": self.return_sequences,
+            "return_state": self.return_state,
+            "go_backwards": self.go_backwards,
+            "stateful": self.stateful,
+            "unroll": self.unroll,
+            "zero_output_for_mask": self.zero_output_for_mask,
+            "jit_compile": self.jit_compile,
+            **cell_config,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)

@@ -1,0 +1,121 @@
+"""The papers' measure of error: wrong bits per sequence."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_sam")
+class BitErrors(keras.metrics.Mean):
+    """Mean number of wrong bits in a sequence.
+
+    A predicted bit is 1 where `y_pred > threshold`, a true bit where
+    `y_true > 0.5`. The result is the sum over all steps and bits of
+    `sample_weight * (predicted bit != true bit)`, divided by the number of
+    sequences: 0 is perfect, and random guesses score half of the scored bits.
+    A NaN prediction counts as wrong. Steps that a Keras mask on `y_pred`
+    leaves out do not count.
+
+    Pass it as `compile(weighted_metrics=[BitErrors()])`: with `metrics=` Keras
+    hands it no `sample_weight` and every step counts.
+
+    Args:
+        threshold: Number, the prediction above which a bit is 1. Defaults to
+            `0.5`, for probabilities; use `0` for logits.
+        name: String, the name in logs. Defaults to `"bit_errors"`.
+        dtype: The dtype of the running sums. Defaults to
+            `keras.config.floatx()`.
+
+    Call arguments:
+        y_true: Bits of shape `[batch, time, bits]`, of any dtype.
+        y_pred: Predictions of the same shape.
+        sample_weight: Weights of shape `[batch, time]` (or `[batch]` or
+            `[batch, time, bits]`), or `None`: every bit counts once.
+
+    Raises:
+        ValueError: If `threshold` is not a number, the shapes of `y_true` and
+            `y_pred` differ or have no time axis, or `sample_weight` does not
+            match their leading axes.
+
+    Reference: Graves et al. 2014 (https://arxiv.org/abs/1410.5401) and Rae et
+    al. 2016 (https://arxiv.org/abs/1610.09027) report bits per sequence.
+
+    Example:
+
+    >>> metric = keras_sam.metrics.BitErrors()
+    >>> y_true = [[[1, 0], [1, 1]], [[0, 0], [0, 1]]]
+    >>> y_pred = [[[0.1, 0.9], [0.8, 0.7]], [[0.2, 0.1], [0.6, 0.7]]]
+    >>> metric.update_state(y_true, y_pred)
+    >>> float(metric.result())  # 2 + 1 wrong bits in 2 sequences
+    1.5
+    >>> metric.reset_state()
+    >>> metric.update_state(y_true, y_pred, sample_weight=[[0, 1], [0, 1]])
+    >>> float(metric.result())  # only the second step counts
+    0.5
+    """
+
+    def __init__(self, threshold=0.5, name="bit_errors", dtype=None):
+        if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
+            raise ValueError(
+                "`threshold` must be a number: 0.5 for probabilities, 0 for "
+                f"logits. Received: threshold={threshold!r}"
+            )
+        super().__init__(name=name, dtype=dtype)
+        self.threshold = threshold
+        # Tells callbacks in mode "auto" (EarlyStopping) that less is better.
+        self._direction = "down"
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        mask = getattr(y_pred, "_keras_mask", None)
+        y_true = ops.convert_to_tensor(y_true)
+        y_pred = ops.convert_to_tensor(y_pred)
+        _check_same_shape(y_true.shape, y_pred.shape)
+
+        # Both comparisons are false for NaN, so a NaN is never right.
+        right = ops.where(
+            ops.greater(y_true, 0.5),
+            ops.greater(y_pred, self.threshold),
+            ops.less_equal(y_pred, self.threshold),
+        )
+        wrong = ops.cast(ops.logical_not(right), self.dtype)
+        for weight in (sample_weight, mask):
+            if weight is not None:
+                weight = ops.cast(ops.convert_to_tensor(weight), self.dtype)
+                wrong = wrong * _align(weight, wrong.shape)
+        per_sequence = ops.sum(wrong, axis=tuple(range(1, len(wrong.shape))))
+        super().update_state(per_sequence)
+
+    def get_config(self):
+        return {**super().get_config(), "threshold": self.threshold}
+
+
+def _check_same_shape(true_shape, pred_shape):
+    if (
+        len(true_shape) != len(pred_shape)
+        or len(true_shape) < 2
+        or any(_differ(t, p) for t, p in zip(true_shape, pred_shape))
+    ):
+        raise ValueError(
+            "`y_true` and `y_pred` must have the same shape [batch, time, bits]. "
+            "Reshape the targets or the model's output. Received: "
+            f"y_true.shape={tuple(true_shape)}, y_pred.shape={tuple(pred_shape)}"
+        )
+
+
+def _align(weight, shape):
+    """Gives `weight` trailing axes of 1 until it broadcasts to `shape`."""
+    if len(weight.shape) > len(shape) or any(
+        size != 1 and _differ(size, expected)
+        for size, expected in zip(weight.shape, shape)
+    ):
+        raise ValueError(
+            "`sample_weight` (and a mask) must have the leading axes of `y_true`: "
+            "[batch, time], or [batch] to weigh whole sequences. Received: "
+            f"sample_weight.shape={tuple(weight.shape)}, y_true.shape={tuple(shape)}"
+        )
+    missing = len(shape) - len(weight.shape)
+    return ops.reshape(weight, (*ops.shape(weight), *[1] * missing))
+
+
+def _differ(size, other):
+    # None is a size that is not known before the graph runs.
+    return size is not None and other is not None and size != other

@@ -1,0 +1,115 @@
+"""Usage of the slots and allocation of free ones, as in the DNC."""
+
+import tensorflow as tf
+
+# Usage is lifted this far from zero before products of usages are taken: their
+# gradient stays finite in a memory that nothing was ever written to.
+USAGE_EPSILON = 1e-6
+
+
+def usage_after_write(usage, write_weights):
+    """Usage once the slots written to count as used.
+
+    `u + w - u w` of [Graves et al., 2016](https://doi.org/10.1038/nature20101),
+    Methods, "Dynamic memory allocation".
+
+    Args:
+        usage: Tensor `[batch, N]` in `[0, 1]`.
+        write_weights: Tensor `[batch, N]`, of the step before.
+
+    Returns:
+        Tensor `[batch, N]`.
+
+    Example:
+
+    >>> keras_sam.ops.usage_after_write(
+    ...     tf.constant([[0.5, 0.0]]), tf.constant([[0.5, 1.0]])
+    ... ).numpy()
+    array([[0.75, 1.  ]], dtype=float32)
+    """
+    return usage + write_weights - usage * write_weights
+
+
+def retention(free_gates, read_weights):
+    """How much of each slot is kept: 0 where a free gate lets go of a read slot.
+
+    `psi[i] = prod_r (1 - f_r w_r[i])` of [Graves et al., 2016](
+    https://doi.org/10.1038/nature20101).
+
+    Args:
+        free_gates: Tensor `[batch, heads]` in `[0, 1]`.
+        read_weights: Tensor `[batch, heads, N]`, of the step before.
+
+    Returns:
+        Tensor `[batch, N]`.
+
+    Example:
+
+    >>> read_weights = tf.constant([[[1.0, 0.0]]])
+    >>> keras_sam.ops.retention(tf.constant([[0.75]]), read_weights).numpy()
+    array([[0.25, 1.  ]], dtype=float32)
+    """
+    kept = 1.0 - free_gates[..., tf.newaxis] * read_weights
+    # Not tf.reduce_prod: its gradient divides by the factors, which may be 0.
+    product = kept[:, 0]
+    for head in range(1, read_weights.shape[1]):
+        product = product * kept[:, head]
+    return product
+
+
+def usage_after_read(usage, free_gates, read_weights):
+    """Usage once the slots that the free gates let go of count as free.
+
+    `u psi` with the retention `psi`, [Graves et al., 2016](
+    https://doi.org/10.1038/nature20101).
+
+    Args:
+        usage: Tensor `[batch, N]` in `[0, 1]`, from `usage_after_write`.
+        free_gates: Tensor `[batch, heads]` in `[0, 1]`.
+        read_weights: Tensor `[batch, heads, N]`, of the step before.
+
+    Returns:
+        Tensor `[batch, N]`.
+
+    Example:
+
+    >>> keras_sam.ops.usage_after_read(
+    ...     tf.constant([[1.0, 1.0]]),
+    ...     free_gates=tf.constant([[1.0]]),
+    ...     read_weights=tf.constant([[[0.0, 1.0]]]),
+    ... ).numpy()
+    array([[1., 0.]], dtype=float32)
+    """
+    return usage * retention(free_gates, read_weights)
+
+
+def allocation_weights(usage):
+    """A weighting that points to the least used slots.
+
+    With the slots in ascending order of usage, `phi`,
+    `a[phi_j] = (1 - u[phi_j]) prod_{i<j} u[phi_i]`: equation 1 of [Graves et
+    al., 2016](https://doi.org/10.1038/nature20101). No gradient flows through
+    the order. Among equally used slots the lowest index comes first. A usage of
+    0 counts as 1e-6.
+
+    Args:
+        usage: Tensor `[batch, N]` in `[0, 1]`.
+
+    Returns:
+        Tensor `[batch, N]`; it sums to 1 while any slot is free, to 0 when all
+        are used.
+
+    Example:
+
+    >>> usage = tf.constant([[1.0, 0.5, 0.25]])
+    >>> keras_sam.ops.allocation_weights(usage).numpy().round(3)
+    array([[0.   , 0.125, 0.75 ]], dtype=float32)
+    """
+    usage = USAGE_EPSILON + (1.0 - USAGE_EPSILON) * usage
+    order = tf.argsort(usage, axis=-1, stable=True)
+    sorted_usage = tf.gather(usage, order, batch_dims=1)
+    used_before = tf.exp(
+        tf.cumsum(tf.math.log(sorted_usage), axis=-1, exclusive=True)
+    )
+    rank = tf.argsort(order, axis=-1)
+    return tf.gather((1.0 - sorted_usage) * used_before, rank, batch_dims=1)

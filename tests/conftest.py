@@ -1,0 +1,27 @@
+"""What every test shares: environment, seed and hypothesis profile."""
+
+import os
+import tempfile
+
+# Before anything imports TensorFlow. A value set by the caller wins.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "Agg")  # Figures open no window.
+
+import hypothesis
+import keras
+import pytest
+
+# A data set that older code prepared in the home folder must not be read here. tfds
+# takes the variable when it is imported; the folder goes with the object, at exit.
+_DATA_DIR = tempfile.TemporaryDirectory(prefix="keras_sam_tests_")
+os.environ["TFDS_DATA_DIR"] = _DATA_DIR.name
+
+hypothesis.settings.register_profile("keras_sam", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("keras_sam")
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Every test starts from the same seed, alone or after others."""
+    keras.utils.set_random_seed(0)
