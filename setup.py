@@ -23,7 +23,8 @@ def read_long_description():
     return readme.read_text(encoding="utf-8") if readme.exists() else ""
 
 
-TEST = ["pytest>=8", "hypothesis>=6.100"]
+# tfds.testing imports dill without asking for it.
+TEST = ["pytest>=8", "hypothesis>=6.100", "dill"]
 SERVE = ["fastapi", "uvicorn"]
 # The formatter's style may change between minor versions of ruff.
 DEV = [*TEST, "ruff~=0.17.6"]
@@ -44,6 +45,9 @@ setup(
         "numpy>=2",
         'scann~=1.4.2 ; sys_platform == "linux"',
         "tensorflow-datasets",
+        # tensorflow-datasets 4.9.10 imports it without asking for it
+        # (https://github.com/tensorflow/datasets/issues/11212).
+        "importlib_resources",
         "matplotlib",
     ],
     extras_require={"test": TEST, "serve": SERVE, "dev": DEV},

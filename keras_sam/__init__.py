@@ -14,6 +14,7 @@ from keras_sam import metrics, ops, tasks  # noqa: E402
 from keras_sam._version import __version__  # noqa: E402
 from keras_sam.cells import DNCCell, NTMCell  # noqa: E402
 from keras_sam.layers import DNC, NTM  # noqa: E402
+from keras_sam.resize import resize_memory  # noqa: E402
 
 __all__ = [
     "DNC",
@@ -23,5 +24,6 @@ __all__ = [
     "__version__",
     "metrics",
     "ops",
+    "resize_memory",
     "tasks",
 ]

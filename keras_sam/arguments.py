@@ -1,10 +1,16 @@
 """Checks of arguments that say what was expected and what was received."""
 
+import numbers
+
 import keras
 
 
 def check_positive_integer(name, value, minimum=1):
-    if isinstance(value, bool) or int(value) != value or value < minimum:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Integral)
+        or value < minimum
+    ):
         raise ValueError(
             f"`{name}` must be an integer of at least {minimum}. "
             f"Received: {name}={value!r}"
@@ -36,7 +42,9 @@ def full_precision_policy(dtype):
     carry slot numbers in their float states; half precision loses both.
     """
     policy = (
-        keras.config.dtype_policy() if dtype is None else keras.dtype_policies.get(dtype)
+        keras.config.dtype_policy()
+        if dtype is None
+        else keras.dtype_policies.get(dtype)
     )
     if policy.variable_dtype not in ("float32", "float64"):
         raise ValueError(

@@ -92,7 +92,7 @@ def _check_same_shape(true_shape, pred_shape):
     if (
         len(true_shape) != len(pred_shape)
         or len(true_shape) < 2
-        or any(_differ(t, p) for t, p in zip(true_shape, pred_shape))
+        or any(_differ(t, p) for t, p in zip(true_shape, pred_shape, strict=True))
     ):
         raise ValueError(
             "`y_true` and `y_pred` must have the same shape [batch, time, bits]. "
@@ -105,7 +105,7 @@ def _align(weight, shape):
     """Gives `weight` trailing axes of 1 until it broadcasts to `shape`."""
     if len(weight.shape) > len(shape) or any(
         size != 1 and _differ(size, expected)
-        for size, expected in zip(weight.shape, shape)
+        for size, expected in zip(weight.shape, shape, strict=False)
     ):
         raise ValueError(
             "`sample_weight` (and a mask) must have the leading axes of `y_true`: "

@@ -36,8 +36,7 @@ def test_mean_over_batches_of_different_size(threshold, weighted):
     expected = []
     for batch in (5, 2):
         y_true, y_pred, sample_weight = random_batch(rng, batch)
-        y_pred -= threshold == 0  # Logits of either sign.
-        y_pred += 0.5 * (threshold == 0)
+        y_pred -= 0.5 * (threshold == 0)  # Logits of either sign.
         sample_weight = sample_weight if weighted else None
         metric.update_state(y_true, y_pred, sample_weight)
         expected += count(y_true, y_pred, sample_weight, threshold)

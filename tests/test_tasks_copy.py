@@ -59,7 +59,7 @@ def test_default_time_steps_just_hold_the_longest_sequence():
 def test_padding_does_not_change_the_bits():
     short = copy_sequences(np.random.default_rng(3), [4, 2])
     padded = copy_sequences(np.random.default_rng(3), [4, 2], time_steps=20)
-    for a, b in zip(short, padded):
+    for a, b in zip(short, padded, strict=True):
         np.testing.assert_array_equal(a, b[:, :9])
         assert not b[:, 9:].any()
 
@@ -114,8 +114,8 @@ def test_one_length_only():
 def test_a_seed_fixes_the_stream():
     dataset = copy_task(3, seed=1)
     first, again = (list(dataset.take(3).as_numpy_iterator()) for _ in range(2))
-    for one, other in zip(first, again):
-        for a, b in zip(one, other):
+    for one, other in zip(first, again, strict=True):
+        for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
     assert (first[0][0] != first[1][0]).any(), "the batches repeat"
     assert (first[0][0] != batches(1, batch_size=3, seed=2)[0][0]).any()
@@ -152,9 +152,9 @@ def test_a_compiled_model_compiles_once():
         ({"lengths": [[5]]}, "one-dimensional"),
         ({"lengths": [2.0]}, "integers >= 1"),
         ({"lengths": [3, 0]}, "integers >= 1"),
-        ({"lengths": [3], "bits": 0}, "`bits` must be an integer >= 1"),
+        ({"lengths": [3], "bits": 0}, "`bits` must be an integer of at least 1"),
         ({"lengths": [3], "time_steps": 6}, r"at least 2 \* max\(lengths\) \+ 1 = 7"),
-        ({"lengths": [3], "time_steps": 7.0}, "`time_steps` must be an integer"),
+        ({"lengths": [3], "time_steps": 7.5}, "`time_steps` must be an integer"),
     ],
 )
 def test_copy_sequences_refuses(arguments, expected):
@@ -165,14 +165,14 @@ def test_copy_sequences_refuses(arguments, expected):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"batch_size": 0}, "`batch_size` must be an integer >= 1"),
-        ({"batch_size": True}, "`batch_size` must be an integer >= 1"),
-        ({"min_length": 0}, "`min_length` must be an integer >= 1"),
-        ({"max_length": 2.5}, "`max_length` must be an integer >= 1"),
-        ({"bits": "8"}, "`bits` must be an integer >= 1"),
+        ({"batch_size": 0}, "`batch_size` must be an integer of at least 1"),
+        ({"batch_size": True}, "`batch_size` must be an integer of at least 1"),
+        ({"min_length": 0}, "`min_length` must be an integer of at least 1"),
+        ({"max_length": 2.5}, "`max_length` must be an integer of at least 1"),
+        ({"bits": "8"}, "`bits` must be an integer of at least 1"),
         ({"min_length": 9, "max_length": 8}, "must not exceed `max_length`"),
-        ({"seed": -1}, "`seed` must be None"),
-        ({"seed": 0.5}, "`seed` must be None"),
+        ({"seed": -1}, "`seed` must be an integer of at least 0"),
+        ({"seed": 0.5}, "`seed` must be an integer of at least 0"),
     ],
 )
 def test_copy_task_refuses(arguments, expected):

@@ -101,9 +101,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         # Named apart from Keras's `dropout` and `recurrent_dropout`, by which
         # `DropoutRNNCell` would make masks for this cell as well.
         self.dropout_rate = check_rate("dropout", dropout)
-        self.recurrent_dropout_rate = check_rate(
-            "recurrent_dropout", recurrent_dropout
-        )
+        self.recurrent_dropout_rate = check_rate("recurrent_dropout", recurrent_dropout)
         self.seed = seed
 
         self._controller_argument = controller

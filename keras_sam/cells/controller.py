@@ -38,9 +38,7 @@ class FeedForwardCell(keras.layers.Layer):
         return []
 
 
-def make_controller(
-    controller, units, dtype, lstm_only_arguments, **shared_arguments
-):
+def make_controller(controller, units, dtype, lstm_only_arguments, **shared_arguments):
     """The RNN cell that the `controller` argument of a memory cell names."""
     if controller == "lstm":
         return keras.layers.LSTMCell(

@@ -29,7 +29,107 @@ class DNCState(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="keras_sam")
 class DNCCell(MemoryCell):
-    """DOC"""
+    """Differentiable Neural Computer's RNN cell.
+
+    For `keras.layers.RNN`; `keras_sam.DNC` is the layer.
+
+    The cell of [Graves et al., 2016](https://doi.org/10.1038/nature20101) writes by
+    content or to the least used slot, and reads by content or along the links that
+    remember in which order the slots were written:
+
+        u   = (u + w_w - u w_w) * prod_r (1 - f_r w_r)          usage
+        a   = allocation_weights(u)                             free slots
+        w_w = g_w (g_a a + (1 - g_a) C(M, k_w, b_w))            write weighting
+        M   = M (1 - w_w e) + w_w v                             write
+        L   = (1 - w_w[i] - w_w[j]) L[i, j] + w_w[i] p[j]       links
+        p   = (1 - sum w_w) p + w_w                             precedence
+        w_r = pi_1 L' w_r + pi_2 C(M, k_r, b_r) + pi_3 L w_r    read weightings
+        r   = sum_i w_r[i] M[i]                                 read vectors
+
+    The weightings on the right of the usage and of the read weightings are those of
+    the step before. Free gates f, allocation gate g_a, write gate g_w and erase vector
+    e come from sigmoids, strengths b from oneplus (1 + softplus), the read modes pi
+    from a softmax. Gradients flow through all of it; only the order in which slots
+    are allocated counts as constant. The output is a linear function of the
+    controller's output and of the read vectors. No weight depends on N.
+
+    Args:
+        units: Integer, the size of the controller.
+        memory_slots: Integer N, the number of words. Defaults to `128`.
+        word_size: Integer W, the numbers in a word. Defaults to `20`.
+        read_heads: Integer R. Defaults to `4`.
+        controller: `"lstm"`, `"dense"` (feed-forward, tanh) or any Keras RNN cell,
+            such as `keras.layers.GRUCell(100)`, whose size is then its own; `units`
+            is the width of the output. Defaults to `"lstm"`.
+        key_masks: Boolean, whether each key comes with a mask (a sigmoid) that says
+            which numbers of the words to compare. Defaults to `False`. This and the
+            next three are the repairs of [Csordás & Schmidhuber, 2019](
+            https://arxiv.org/abs/1904.10278).
+        mask_min: The least value of a mask, in `[0, 1)`. Defaults to `0.0`.
+        wipe_freed: Boolean, whether a freed slot loses its content as well:
+            `M = M psi (1 - w_w e) + w_w v` with the retention psi. Defaults to
+            `False`.
+        sharpen_links: Boolean, whether the weightings found along the links are
+            raised to a learned power and normalised. Defaults to `False`.
+        link_gradients: Boolean, whether gradients flow through the links. Defaults
+            to `True`, as in the paper.
+        bypass_dropout: Fraction of the controller's output to drop on its way past
+            the memory to the output, in `[0, 1)`; it makes the network use its
+            memory ([Franke et al., 2018](https://arxiv.org/abs/1807.02658)).
+            Defaults to `0.0`.
+        normalize_interface: Boolean, whether the interface vector is normalised by
+            a `keras.layers.LayerNormalization` (Franke et al.). Defaults to `False`.
+        output_size: Integer, the width of the output. Defaults to `None`: `units`.
+        clip_value: Positive number; interface vector and output are clipped to
+            `[-clip_value, clip_value]`. `None` for no clipping. Defaults to `20.0`.
+        initial_memory: What the memory holds at the start of a sequence:
+            `"constant"`, 1e-6 everywhere; `"random"`, normal numbers (standard
+            deviation 0.5) drawn once and saved with the weights; `"learned"`, the
+            same, but trained. Defaults to `"constant"`. The other two tie the
+            weights to `memory_slots`.
+        initial_read_vectors: `"zeros"` or `"learned"`: the read vectors that the
+            controller sees at the first step. Defaults to `"zeros"`.
+        kernel_initializer, recurrent_initializer, bias_initializer: Initializers of
+            the controller, the interface and the output. Default to
+            `"glorot_uniform"`, `"orthogonal"` and `"zeros"`.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer: Their
+            regularizers. Default to `None`.
+        kernel_constraint, recurrent_constraint, bias_constraint: Their constraints.
+            Default to `None`.
+        dropout: Fraction of the controller's inputs to drop, in `[0, 1)`. Defaults
+            to `0.0`.
+        recurrent_dropout: Fraction of an LSTM controller's recurrent state to drop,
+            in `[0, 1)`. Defaults to `0.0`.
+        seed: Integer seed of dropout and of a random memory. Defaults to `None`.
+
+    Call arguments:
+        inputs: Tensor `[batch, features]`, one time step.
+        states: List of tensors as `get_initial_state` or the step before returns.
+        training: Boolean, whether dropout is active.
+
+    Returns:
+        The output `[batch, output_size]` and the list of new states.
+
+    Raises:
+        ValueError: If a size is not a positive integer, an option is unknown, or the
+            dtype is a half precision.
+
+    The state has the fields `memory` `[batch, N, W]`, `usage`, `precedence` and
+    `write_weights` `[batch, N]`, `link` `[batch, N, N]`, `read_weights`
+    `[batch, R, N]`, `read_vectors` `[batch, R, W]` and `controller`; a trace also has
+    `free_gates`, `allocation_gate`, `write_gate`, `read_modes` (backward, content,
+    forward), `read_strengths`, `write_strength`, `erase` and `write_vector`.
+
+    Example:
+
+    >>> cell = keras_sam.DNCCell(16, memory_slots=32, word_size=8, read_heads=2)
+    >>> states = cell.get_initial_state(batch_size=2)
+    >>> output, states = cell(np.ones((2, 3), "float32"), states)
+    >>> output.shape
+    TensorShape([2, 16])
+    >>> cell.unpack_state(states).link.shape
+    TensorShape([2, 32, 32])
+    """
 
     State = DNCState
 

@@ -22,7 +22,104 @@ class NTMState(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="keras_sam")
 class NTMCell(MemoryCell):
-    """DOC"""
+    """Neural Turing Machine's RNN cell.
+
+    For `keras.layers.RNN`; `keras_sam.NTM` is the layer.
+
+    At each step every head makes a weighting over the N slots of the memory, from
+    the interface vector that the controller sends it, by
+
+        w_c = softmax(beta * cosine(key, memory))        content
+        w_g = g * w_c + (1 - g) * w_{t-1}                interpolation
+        w~  = circular convolution of w_g with s         shift
+        w   = w~ ^ gamma / sum(w~ ^ gamma)               sharpening
+
+    (equations 5 to 9 of [Graves et al., 2014](https://arxiv.org/abs/1410.5401)),
+    with `beta` from a softplus, `g` from a sigmoid, `s` from a softmax and `gamma`
+    from 1 + softplus. The write heads address the memory first, erase
+    and add, `M = M (1 - w e) + w a`; the read heads then read from what was written,
+    `r = sum_i w[i] M[i]`. The output is a linear function of the controller's
+    output and of these read vectors.
+
+    Parameters of the copy task's model (9 inputs, 8 outputs, 100 units, 128 x 20,
+    one read and one write head, LSTM controller):
+
+        LSTM controller      4 * 100 * (9 + 20 + 100 + 1)        52,000
+        interface            (100 + 1) * (2 * (20 + 1 + 1 + 3 + 1)
+                             + 20 + 20)                           9,292
+        output               (100 + 20 + 1) * 8                     968
+        initial read vector  20                                      20
+        initial weightings   2 * 128                                256
+        in all                                                   62,536
+
+    (a head takes a key of 20, a strength, a gate, 3 shifts and a gamma; the write
+    head also erase and add, 20 each).
+
+    Args:
+        units: Integer, the size of the controller.
+        memory_slots: Integer N, the number of words. Defaults to `128`.
+        word_size: Integer W, the numbers in a word. Defaults to `20`.
+        read_heads: Integer R. Defaults to `1`.
+        write_heads: Integer. Defaults to `1`.
+        controller: `"lstm"`, `"dense"` (feed-forward, tanh) or any Keras RNN cell,
+            such as `keras.layers.GRUCell(100)`, whose size is then its own; `units`
+            is the width of the output. Defaults to `"lstm"`.
+        shift_range: Integer, the farthest that a head can move in one step, either
+            way. Defaults to `1`.
+        initial_weights: Where the heads point before the first step: `"learned"`,
+            starting from the first slot (ties the weights to `memory_slots`), or
+            `"first_slot"`. Defaults to `"learned"`.
+        output_size: Integer, the width of the output. Defaults to `None`: `units`.
+        clip_value: Positive number; interface vector and output are clipped to
+            `[-clip_value, clip_value]`. `None` for no clipping. Defaults to `20.0`.
+        initial_memory: What the memory holds at the start of a sequence:
+            `"constant"`, 1e-6 everywhere; `"random"`, normal numbers (standard
+            deviation 0.5) drawn once and saved with the weights; `"learned"`, the
+            same, but trained. Defaults to `"constant"`. The other two tie the
+            weights to `memory_slots`.
+        initial_read_vectors: `"zeros"` or `"learned"`: the read vectors that the
+            controller sees at the first step. Defaults to `"learned"`.
+        kernel_initializer, recurrent_initializer, bias_initializer: Initializers of
+            the controller, the interface and the output. Default to
+            `"glorot_uniform"`, `"orthogonal"` and `"zeros"`.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer: Their
+            regularizers. Default to `None`.
+        kernel_constraint, recurrent_constraint, bias_constraint: Their constraints.
+            Default to `None`.
+        dropout: Fraction of the controller's inputs to drop, in `[0, 1)`. Defaults
+            to `0.0`.
+        recurrent_dropout: Fraction of an LSTM controller's recurrent state to drop,
+            in `[0, 1)`. Defaults to `0.0`.
+        seed: Integer seed of dropout and of a random memory. Defaults to `None`.
+
+    Call arguments:
+        inputs: Tensor `[batch, features]`, one time step.
+        states: List of tensors as `get_initial_state` or the step before returns.
+        training: Boolean, whether dropout is active.
+
+    Returns:
+        The output `[batch, output_size]` and the list of new states.
+
+    Raises:
+        ValueError: If a size is not a positive integer, an option is unknown,
+            `shift_range` reaches more than once round the memory, or the
+            dtype is a half precision.
+
+    The state has the fields `memory` `[batch, N, W]`, `read_weights` and
+    `write_weights` `[batch, heads, N]`, `read_vectors` `[batch, R, W]` and
+    `controller`; a trace also has `strengths`, `interpolation_gates`, `shifts` and
+    `gammas` (read heads first), `erase` and `add`.
+
+    Example:
+
+    >>> cell = keras_sam.NTMCell(16, memory_slots=32, word_size=8)
+    >>> states = cell.get_initial_state(batch_size=2)
+    >>> output, states = cell(np.ones((2, 3), "float32"), states)
+    >>> output.shape
+    TensorShape([2, 16])
+    >>> cell.unpack_state(states).memory.shape
+    TensorShape([2, 32, 8])
+    """
 
     State = NTMState
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow_datasets as tfds
 
+from keras_sam.arguments import check_positive_integer
 from keras_sam.tasks.copy import copy_sequences
 
 _DESCRIPTION = """
@@ -15,9 +16,9 @@ splits `test_<length>` hold only longer sequences, of exactly that length, and
 show whether a model has learned to copy or only to copy what it was trained on.
 
 Every split is made on this machine from its own fixed seed, with no download.
-Short sequences repeat by nature (there are only 256 of length 1), so about 5 %
-of the test split of `length_20`, and 11 % of `length_10`, also occurs in the
-training split; longer sequences repeat only with negligible probability.
+Short sequences repeat by nature: there are only 256 of length 1, so that about
+one in `max_length` sequences of the validation and test splits also occurs in
+the training split. From length 3 on a repetition is unlikely.
 """
 
 _CITATION = """
@@ -65,11 +66,7 @@ class CopyTaskConfig(tfds.core.BuilderConfig):
 
     def __post_init__(self):
         for name in ("max_length", "train_size", "held_out_size", "longer_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(
-                    f"`{name}` must be an integer >= 1. Received: {name}={value!r}"
-                )
+            setattr(self, name, check_positive_integer(name, getattr(self, name)))
 
 
 class CopyTask(tfds.core.GeneratorBasedBuilder):
@@ -173,7 +170,7 @@ class CopyTask(tfds.core.GeneratorBasedBuilder):
         lengths = rng.integers(shortest, longest + 1, size=size)
         for start in range(0, size, _SEQUENCES_PER_CALL):
             chunk = lengths[start : start + _SEQUENCES_PER_CALL]
-            sequences = zip(chunk, *copy_sequences(rng, chunk, _BITS))
+            sequences = zip(chunk, *copy_sequences(rng, chunk, _BITS), strict=True)
             for key, (length, inputs, targets, weight) in enumerate(sequences, start):
                 steps = 2 * length + 1
                 yield (

@@ -7,8 +7,27 @@ import tensorflow as tf
 
 from keras_sam.arguments import check_option, full_precision_policy
 from keras_sam.cells.base import check_state_sizes
+from keras_sam.layers.compiled import CompiledLoop
 
 _LAYER_ARGUMENTS = ("name", "trainable", "activity_regularizer")
+
+
+def _parameters(cls):
+    """The parameters that a class of ours and its bases name, each once."""
+    parameters = {}
+    for base in cls.__mro__:
+        if not base.__module__.startswith("keras_sam"):
+            break
+        for name, parameter in inspect.signature(base.__init__).parameters.items():
+            named = parameter.kind not in (
+                parameter.VAR_POSITIONAL,
+                parameter.VAR_KEYWORD,
+            )
+            if named and name not in ("self", "dtype", *parameters):
+                if base is not cls:
+                    parameter = parameter.replace(kind=parameter.KEYWORD_ONLY)
+                parameters[name] = parameter
+    return parameters.values()
 
 
 class MemoryRNN(keras.layers.RNN):
@@ -18,6 +37,13 @@ class MemoryRNN(keras.layers.RNN):
     """
 
     cell_class = None
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        # For help() and editors: the cell's arguments, then the layer's own.
+        cls.__signature__ = inspect.Signature(
+            [*_parameters(cls.cell_class), *_parameters(MemoryRNN)]
+        )
 
     def __init__(
         self,
@@ -53,8 +79,11 @@ class MemoryRNN(keras.layers.RNN):
             dtype=dtype,
             **layer_kwargs,
         )
-        self.jit_compile = check_option("jit_compile", jit_compile, ("auto", True, False))
+        self.jit_compile = check_option(
+            "jit_compile", jit_compile, ("auto", True, False)
+        )
         self.input_spec = keras.layers.InputSpec(ndim=3)
+        self._compiled_loop = CompiledLoop(self, self._flat_loop)
 
     def get_initial_state(self, batch_size, memory=None):
         """The state before the first step, as a flat list of tensors.
@@ -90,6 +119,22 @@ class MemoryRNN(keras.layers.RNN):
         return super().call(
             sequences, initial_state=initial_state, mask=mask, training=training
         )
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        if self.jit_compile is not True:
+            return super().inner_loop(sequences, initial_state, mask, training)
+        last_output, outputs, *states = self._compiled_loop(
+            sequences, initial_state, mask, training
+        )
+        return last_output, outputs, states
+
+    def _flat_loop(self, sequences, initial_state, mask, training):
+        last_output, outputs, states = super().inner_loop(
+            sequences, initial_state, mask, training
+        )
+        # Masks made while this function was traced must not outlive the trace.
+        self._maybe_reset_dropout_masks(self.cell)
+        return [last_output, outputs, *states]
 
     def trace(self, inputs, initial_state=None):
         """What the memory does with a batch of sequences, step by step.

@@ -8,6 +8,55 @@ from keras_sam.layers.base import MemoryRNN
 
 @keras.saving.register_keras_serializable(package="keras_sam")
 class NTM(MemoryRNN):
-    """DOC"""
+    """Neural Turing Machine layer.
+
+    `keras.layers.RNN` around a `keras_sam.NTMCell`, whose docstring has the equations.
+
+    Args:
+        units, memory_slots, word_size, ...: All arguments of `keras_sam.NTMCell`.
+        return_sequences: Boolean, whether to return the output of every step
+            or of the last one. Defaults to `False`.
+        return_state: Boolean, whether to return the last state as well.
+            Defaults to `False`.
+        go_backwards: Boolean, whether to go through the sequence from its end.
+            Defaults to `False`.
+        stateful: Boolean, whether row i of a batch continues row i of the batch
+            before; `reset_state()` starts anew. Defaults to `False`.
+        unroll: Boolean, whether to unroll the loop; for short sequences only.
+            Defaults to `False`.
+        zero_output_for_mask: Boolean, whether the output of a masked step is 0
+            instead of the output before it. Defaults to `False`.
+        jit_compile: `"auto"`, `True` or `False`: whether the layer compiles its
+            own sequence with XLA. `"auto"` leaves it to the model
+            (`model.compile(jit_compile=True)`). Defaults to `"auto"`.
+
+    Call arguments:
+        sequences: Tensor `[batch, time, features]`.
+        initial_state: List of tensors as `get_initial_state` returns. Defaults to
+            the cell's initial state.
+        mask: Boolean tensor `[batch, time]`; a step where it is `False` changes
+            neither the memory nor the output.
+        training: Boolean, whether dropout is active.
+
+    Returns:
+        The outputs `[batch, time, output_size]` with `return_sequences`, else the
+        last one, `[batch, output_size]`; with `return_state`, followed by the
+        tensors of the last state (`layer.cell.unpack_state` names them).
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [
+    ...         keras.Input((None, 9)),
+    ...         keras_sam.NTM(100, output_size=8, return_sequences=True),
+    ...         keras.layers.Activation("sigmoid"),
+    ...     ]
+    ... )
+    >>> model.count_params()
+    62536
+    >>> trace = model.layers[0].trace(np.zeros((1, 5, 9)))
+    >>> trace["read_weights"].shape  # [batch, time, heads, slots]
+    TensorShape([1, 5, 1, 128])
+    """
 
     cell_class = NTMCell

@@ -6,6 +6,11 @@ import tensorflow as tf
 # gradient stays finite in a memory that nothing was ever written to.
 USAGE_EPSILON = 1e-6
 
+# Usages in the same one of so many steps between 0 and 1 rank by slot number.
+# Untouched slots differ by rounding alone, which differs between machines and
+# between eager, graph and XLA execution: it must not decide who comes first.
+USAGE_RANKS = 2.0**16
+
 
 def usage_after_write(usage, write_weights):
     """Usage once the slots written to count as used.
@@ -89,8 +94,9 @@ def allocation_weights(usage):
     With the slots in ascending order of usage, `phi`,
     `a[phi_j] = (1 - u[phi_j]) prod_{i<j} u[phi_i]`: equation 1 of [Graves et
     al., 2016](https://doi.org/10.1038/nature20101). No gradient flows through
-    the order. Among equally used slots the lowest index comes first. A usage of
-    0 counts as 1e-6.
+    the order. Slots whose usages are alike to 2^-16 come in the order of their
+    numbers: a fresh memory is filled from its first slot on. A usage of 0 counts
+    as 1e-6.
 
     Args:
         usage: Tensor `[batch, N]` in `[0, 1]`.
@@ -106,10 +112,15 @@ def allocation_weights(usage):
     array([[0.   , 0.125, 0.75 ]], dtype=float32)
     """
     usage = USAGE_EPSILON + (1.0 - USAGE_EPSILON) * usage
-    order = tf.argsort(usage, axis=-1, stable=True)
+    order = tf.argsort(tf.round(usage * USAGE_RANKS), axis=-1, stable=True)
     sorted_usage = tf.gather(usage, order, batch_dims=1)
-    used_before = tf.exp(
-        tf.cumsum(tf.math.log(sorted_usage), axis=-1, exclusive=True)
+    used_before = tf.exp(tf.cumsum(tf.math.log(sorted_usage), axis=-1, exclusive=True))
+    # Back to slot order by a scatter: half the cost of sorting a second time.
+    sequence = tf.broadcast_to(
+        tf.range(tf.shape(order)[0])[:, tf.newaxis], tf.shape(order)
     )
-    rank = tf.argsort(order, axis=-1)
-    return tf.gather((1.0 - sorted_usage) * used_before, rank, batch_dims=1)
+    return tf.scatter_nd(
+        tf.stack([sequence, order], axis=-1),
+        (1.0 - sorted_usage) * used_before,
+        tf.shape(usage),
+    )

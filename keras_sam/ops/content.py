@@ -39,9 +39,7 @@ def cosine_similarity(memory, keys, masks=None):
     else:
         squared_masks = tf.square(masks)
         products = tf.matmul(keys * squared_masks, memory, transpose_b=True)
-        slot_squares = tf.matmul(
-            squared_masks, tf.square(memory), transpose_b=True
-        )
+        slot_squares = tf.matmul(squared_masks, tf.square(memory), transpose_b=True)
         keys = keys * masks
     key_squares = tf.reduce_sum(tf.square(keys), axis=-1, keepdims=True)
     return (

@@ -80,4 +80,9 @@ def directional_weights(link, read_weights, forward):
     >>> keras_sam.ops.directional_weights(link, read_weights, forward=True).numpy()
     array([[[0., 1.]]], dtype=float32)
     """
-    return tf.matmul(read_weights, link, transpose_b=forward)
+    if forward:
+        # The link on the left: XLA on a CPU takes half the time for the product
+        # of [N, N] with [N, heads] as for that of [heads, N] with [N, N] turned.
+        products = tf.matmul(link, read_weights, transpose_b=True)
+        return tf.linalg.matrix_transpose(products)
+    return tf.matmul(read_weights, link)

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_sam.arguments import check_positive_integer
+
 
 @keras.saving.register_keras_serializable(package="keras_sam")
 class LearnedStateLSTM(keras.layers.LSTM):
@@ -33,8 +35,8 @@ class LearnedStateLSTM(keras.layers.LSTM):
     >>> layer = keras_sam.tasks.baseline.LearnedStateLSTM(4)
     >>> layer(np.zeros((2, 5, 3))).shape
     TensorShape([2, 4])
-    >>> layer.initial_h.shape
-    (4,)
+    >>> layer.initial_h.numpy()
+    array([0., 0., 0., 0.], dtype=float32)
     """
 
     def __init__(self, units, **kwargs):
@@ -108,14 +110,10 @@ def lstm_baseline(input_size, output_size, units=256, layers=3):
     >>> model(np.zeros((2, 5, 10))).shape
     TensorShape([2, 5, 9])
     """
-    sizes = dict(
-        input_size=input_size, output_size=output_size, units=units, layers=layers
-    )
-    for name, value in sizes.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(
-                f"`{name}` must be an integer >= 1. Received: {name}={value!r}"
-            )
+    input_size = check_positive_integer("input_size", input_size)
+    output_size = check_positive_integer("output_size", output_size)
+    units = check_positive_integer("units", units)
+    layers = check_positive_integer("layers", layers)
     inputs = keras.Input((None, input_size), name="inputs")
     hidden = []
     for layer in range(1, layers + 1):

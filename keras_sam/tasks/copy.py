@@ -19,6 +19,8 @@ Reference: Graves et al. 2014, "Neural Turing Machines", section 4.1
 import numpy as np
 import tensorflow as tf
 
+from keras_sam.arguments import check_positive_integer
+
 
 def copy_sequences(rng, lengths, bits=8, time_steps=None):
     """Makes one copy-task sequence for each given length.
@@ -74,11 +76,11 @@ def copy_sequences(rng, lengths, bits=8, time_steps=None):
             "integers >= 1, one for each sequence. For a single sequence of "
             f"length 5 pass `[5]`. Received: lengths={lengths!r}"
         )
-    _check_positive_integer("bits", bits)
+    bits = check_positive_integer("bits", bits)
     needed_steps = 2 * int(lengths.max()) + 1
     if time_steps is None:
         time_steps = needed_steps
-    _check_positive_integer("time_steps", time_steps)
+    time_steps = check_positive_integer("time_steps", time_steps)
     if time_steps < needed_steps:
         raise ValueError(
             f"`time_steps` must be at least 2 * max(lengths) + 1 = {needed_steps} "
@@ -153,20 +155,17 @@ def copy_task(batch_size, min_length=1, max_length=20, bits=8, seed=None):
     >>> sorted(history.history)
     ['bit_errors', 'loss']
     """
-    _check_positive_integer("batch_size", batch_size)
-    _check_positive_integer("min_length", min_length)
-    _check_positive_integer("max_length", max_length)
-    _check_positive_integer("bits", bits)
+    batch_size = check_positive_integer("batch_size", batch_size)
+    min_length = check_positive_integer("min_length", min_length)
+    max_length = check_positive_integer("max_length", max_length)
+    bits = check_positive_integer("bits", bits)
     if min_length > max_length:
         raise ValueError(
             "`min_length` must not exceed `max_length`. Raise max_length or lower "
             f"min_length. Received: min_length={min_length}, max_length={max_length}"
         )
-    if seed is not None and not (_is_integer(seed) and seed >= 0):
-        raise ValueError(
-            "`seed` must be None (a new stream each time) or an integer >= 0. "
-            f"Received: seed={seed!r}"
-        )
+    if seed is not None:
+        seed = check_positive_integer("seed", seed, minimum=0)
     time_steps = 2 * max_length + 1
 
     def batches():
@@ -185,14 +184,3 @@ def copy_task(batch_size, min_length=1, max_length=20, bits=8, seed=None):
     )
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
     return dataset.apply(endless).prefetch(tf.data.AUTOTUNE)
-
-
-def _is_integer(value):
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _check_positive_integer(name, value):
-    if not _is_integer(value) or value < 1:
-        raise ValueError(
-            f"`{name}` must be an integer >= 1. Received: {name}={value!r}"
-        )

@@ -1,0 +1,73 @@
+"""The same weights on a memory of another size."""
+
+import keras
+
+
+def resize_memory(model, memory_slots):
+    """A copy of a model, with the same weights, whose memories have N slots.
+
+    A model can be trained on a small memory and used with a large one: no weight
+    of a cell depends on N, unless its initial memory or initial weightings are
+    learned (or its initial memory random).
+
+    Args:
+        model: A built Keras model, with memory layers or cells anywhere in it. It
+            is left as it is.
+        memory_slots: Integer N, the new number of slots, for all of them.
+
+    Returns:
+        A new model of the same class, not compiled.
+
+    Raises:
+        ValueError: If `model` has no memory cell, or one whose weights are tied
+            to its number of slots.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((None, 9)), keras_sam.DNC(8, memory_slots=16)]
+    ... )
+    >>> keras_sam.resize_memory(model, 128).layers[0].cell.memory_slots
+    128
+    """
+    memories = []
+
+    def resize(config):
+        if isinstance(config, list | tuple):
+            return [resize(item) for item in config]
+        if not isinstance(config, dict):
+            return config
+        config = {name: resize(value) for name, value in config.items()}
+        if "memory_slots" in config:
+            _check_resizable(config)
+            memories.append(config.get("name"))
+            config["memory_slots"] = memory_slots
+        return config
+
+    resized = keras.saving.deserialize_keras_object(
+        resize(keras.saving.serialize_keras_object(model))
+    )
+    if not memories:
+        raise ValueError(
+            "The model must have a layer or cell of keras_sam, with a `memory_slots`. "
+            f"Received: model={model}"
+        )
+    if not resized.built:
+        resized.build(model.input_shape)
+    resized.set_weights(model.get_weights())
+    return resized
+
+
+def _check_resizable(config):
+    tied = [
+        f'{name}="{config[name]}"'
+        for name in ("initial_memory", "initial_weights")
+        if config.get(name) in ("learned", "random")
+    ]
+    if tied:
+        raise ValueError(
+            "A memory can be resized only if none of its weights belongs to a slot. "
+            f"Received: layer {config.get('name')!r} with {', '.join(tied)}. Train it "
+            'with initial_memory="constant" (and, for an NTM, '
+            'initial_weights="first_slot").'
+        )

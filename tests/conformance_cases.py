@@ -1,0 +1,109 @@
+"""The cells and layers that tests/test_conformance.py holds to the Keras contract.
+
+A new cell gets every test of that file by one row here.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+
+import keras_sam
+
+FEATURES = 3
+SIZES = {"units": 6, "memory_slots": 7, "word_size": 3, "read_heads": 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One way to make a cell, and a layer of the same cell."""
+
+    name: str
+    cell_class: type
+    layer_class: type
+    # From a dropout rate to the arguments beyond SIZES, a controller made anew.
+    arguments: Callable[[float], dict]
+    # False where the cell leaves out a part of its gradients on purpose.
+    exact_gradients: bool = True
+
+    def cell(self, dropout=0.0, **more):
+        return self.cell_class(**{**SIZES, **self.arguments(dropout), **more})
+
+    def layer(self, dropout=0.0, **more):
+        return self.layer_class(**{**SIZES, **self.arguments(dropout), **more})
+
+
+def gru(units, rate):
+    return keras.layers.GRUCell(units, dropout=rate, recurrent_dropout=rate)
+
+
+def stacked_cells(rate):
+    lstm = keras.layers.LSTMCell(6, dropout=rate, recurrent_dropout=rate)
+    return keras.layers.StackedRNNCells([lstm, gru(5, rate)])
+
+
+CASES = [
+    Case(
+        "ntm_lstm",
+        keras_sam.NTMCell,
+        keras_sam.NTM,
+        lambda rate: {"dropout": rate, "recurrent_dropout": rate},
+    ),
+    Case(
+        "ntm_dense_two_write_heads",
+        keras_sam.NTMCell,
+        keras_sam.NTM,
+        lambda rate: {
+            "controller": "dense",
+            "dropout": rate,
+            "write_heads": 2,
+            "shift_range": 2,
+            "initial_weights": "first_slot",
+            "initial_memory": "learned",
+            "output_size": 4,
+        },
+    ),
+    Case(
+        "ntm_gru_instance",
+        keras_sam.NTMCell,
+        keras_sam.NTM,
+        lambda rate: {
+            "controller": gru(5, rate),
+            "initial_memory": "random",
+            "initial_read_vectors": "zeros",
+            "clip_value": None,
+        },
+    ),
+    Case(
+        "dnc_lstm",
+        keras_sam.DNCCell,
+        keras_sam.DNC,
+        lambda rate: {"dropout": rate, "recurrent_dropout": rate},
+    ),
+    Case(
+        "dnc_all_options",
+        keras_sam.DNCCell,
+        keras_sam.DNC,
+        lambda rate: {
+            "dropout": rate,
+            "recurrent_dropout": rate,
+            "bypass_dropout": rate,
+            "key_masks": True,
+            "mask_min": 0.1,
+            "wipe_freed": True,
+            "sharpen_links": True,
+            "link_gradients": False,
+            "normalize_interface": True,
+            "initial_memory": "learned",
+            "initial_read_vectors": "learned",
+            "clip_value": 5.0,
+        },
+        exact_gradients=False,
+    ),
+    Case(
+        "dnc_stacked_cells",
+        keras_sam.DNCCell,
+        keras_sam.DNC,
+        lambda rate: {"controller": stacked_cells(rate), "output_size": 4},
+    ),
+]

@@ -1,0 +1,583 @@
+"""The NTM and DNC cells against the NumPy twins, in value and in gradient.
+
+Weights are random and large enough for gates to open and close and weightings to
+be sharp and blurred. Some such networks are chaotic, and some bring the usage of two
+of the DNC's slots so close that rounding decides which is allocated first: weights
+are drawn until rounding decides nothing.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from twins import dnc, ntm
+
+from keras_sam import DNC, NTM
+from keras_sam import ops as cell_ops
+
+BATCH, STEPS, FEATURES, UNITS, OUTPUTS = 3, 20, 5, 7, 4
+SLOTS, WORDS = 7, 4
+TOLERANCES = {"float32": 1e-5, "float64": 1e-9}
+# Slots whose usages differ by less rank by number, or by rounding.
+CLOSE_USAGES = 3e-5
+
+NTM_FIELDS = ("memory", "read_weights", "write_weights", "read_vectors")
+DNC_FIELDS = (*NTM_FIELDS, "usage", "link", "precedence")
+
+NTM_CASES = {
+    "lstm": {},
+    "dense": {"controller": "dense"},
+    "heads 3 2, shift 2, dense": {
+        "controller": "dense",
+        "read_heads": 3,
+        "write_heads": 2,
+        "shift_range": 2,
+    },
+    "heads 2 3, shift 0": {"read_heads": 2, "write_heads": 3, "shift_range": 0},
+    "heads 2 1, shift 3": {"read_heads": 2, "shift_range": 3},
+    "clip": {"read_heads": 2, "write_heads": 2, "clip_value": 0.8},
+    "no clip, dense": {"controller": "dense", "clip_value": None},
+    "learned memory": {"read_heads": 2, "initial_memory": "learned"},
+    "fixed start": {
+        "initial_memory": "random",
+        "initial_weights": "first_slot",
+        "initial_read_vectors": "zeros",
+        "write_heads": 2,
+    },
+}
+
+EVERY_DNC_OPTION = {
+    "key_masks": True,
+    "mask_min": 0.2,
+    "wipe_freed": True,
+    "sharpen_links": True,
+    "normalize_interface": True,
+}
+DNC_CASES = {
+    "lstm": {},
+    "dense": {"controller": "dense", "read_heads": 3},
+    "one head": {"read_heads": 1},
+    "key masks": {"key_masks": True},
+    "key masks with a floor": {"key_masks": True, "mask_min": 0.2},
+    "wipe freed": {"wipe_freed": True},
+    "sharpen links": {"sharpen_links": True},
+    "normalize interface": {"normalize_interface": True},
+    "every option": EVERY_DNC_OPTION,
+    "every option, dense": {
+        **EVERY_DNC_OPTION,
+        "controller": "dense",
+        "read_heads": 3,
+        "clip_value": None,
+    },
+    "clip": {"clip_value": 0.8},
+    "clip, normalize interface": {"clip_value": 0.8, "normalize_interface": True},
+    "no clip": {"clip_value": None},
+    "learned start": {
+        "initial_memory": "learned",
+        "initial_read_vectors": "learned",
+    },
+    "no link gradients": {"link_gradients": False},
+}
+CASES = [("ntm", name) for name in NTM_CASES] + [("dnc", name) for name in DNC_CASES]
+
+
+def options_of(kind, name):
+    if kind == "ntm":
+        return NTM_CASES[name]
+    # The constant memory of an untouched DNC leaves the order of its slots to
+    # rounding: no twin could follow.
+    return {"read_heads": 2, "initial_memory": "random", **DNC_CASES[name]}
+
+
+# A layer, its twin, and the same numbers in both.
+
+
+def twin_names(cell):
+    """The cell's variables by the names that the twins know them by."""
+    variables = {
+        "interface_kernel": cell.interface.kernel,
+        "interface_bias": cell.interface.bias,
+        "output_kernel": cell.output_projection.kernel,
+        "output_bias": cell.output_projection.bias,
+    }
+    if hasattr(cell.controller, "dense"):
+        variables["controller/kernel"] = cell.controller.dense.kernel
+        variables["controller/bias"] = cell.controller.dense.bias
+    else:
+        for part in ("kernel", "recurrent_kernel", "bias"):
+            variables[f"controller/{part}"] = getattr(cell.controller, part)
+    if hasattr(cell, "interface_norm"):
+        variables["interface_norm/gamma"] = cell.interface_norm.gamma
+        variables["interface_norm/beta"] = cell.interface_norm.beta
+    for part in ("memory", "read_vectors", "read_weights", "write_weights"):
+        if hasattr(cell, f"initial_{part}_weight"):
+            variables[f"initial_{part}"] = getattr(cell, f"initial_{part}_weight")
+    assert {id(v) for v in variables.values()} == {id(v) for v in cell.weights}
+    return variables
+
+
+def draw(rng, name, shape, controller):
+    values = rng.normal(size=shape)
+    if name == "interface_norm/gamma":
+        return 1.2 + 0.3 * values
+    # The hidden numbers of an LSTM are smaller than those of a tanh layer, and the
+    # loop through the reads of a tanh layer is easily chaotic.
+    scale = {"output_kernel": 0.7, "interface_bias": 1.5, "interface_kernel": 1.5}
+    if controller == "dense":
+        scale |= {"controller/kernel": 0.3, "interface_kernel": 1.0}
+    return scale.get(name, 0.8) * values
+
+
+def run_twin(kind, options, weights, inputs):
+    """What the twin does; `options` are those of the layer."""
+    options = {
+        name: value
+        for name, value in options.items()
+        if not name.startswith("initial_") and name != "link_gradients"
+    }
+    if "wipe_freed" in options:
+        options["deallocate"] = options.pop("wipe_freed")
+    run = {"ntm": ntm.run, "dnc": dnc.run}[kind]
+    return run(weights, inputs, memory_slots=SLOTS, word_size=WORDS, **options)
+
+
+def smallest_gap(usage):
+    """Between two slots of one example and step; the first step's are all zero."""
+    return np.min(np.diff(np.sort(usage[:, 1:], axis=-1), axis=-1))
+
+
+def difference(trace, other):
+    return max(
+        np.max(np.abs(trace[name] - other[name]))
+        for name in set(trace) - {"controller_state"}
+    )
+
+
+def rounding_matters(kind, options, weights, inputs, trace):
+    """Whether rounding decides an order or grows much over the steps."""
+    if kind == "dnc" and smallest_gap(trace["usage"]) < CLOSE_USAGES:
+        return True
+    rng = np.random.default_rng(700)
+    nudged = {
+        name: value * (1 + 1e-6 * rng.normal(size=value.shape))
+        for name, value in weights.items()
+    }
+    return difference(trace, run_twin(kind, options, nudged, inputs)) > 5e-5
+
+
+def layer_and_twin(kind, options, dtype, batch=BATCH, steps=STEPS):
+    """A layer with random weights, inputs, those weights, and the twin's trace."""
+    layer_class = {"ntm": NTM, "dnc": DNC}[kind]
+    layer = layer_class(
+        UNITS,
+        SLOTS,
+        WORDS,
+        output_size=OUTPUTS,
+        return_sequences=True,
+        return_state=True,
+        dtype=dtype,
+        **options,
+    )
+    layer.build((batch, None, FEATURES))
+    variables = twin_names(layer.cell)
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        weights = {
+            name: draw(
+                rng, name, variable.shape, options.get("controller", "lstm")
+            ).astype(dtype)
+            for name, variable in variables.items()
+        }
+        inputs = rng.normal(size=(batch, steps, FEATURES)).astype(dtype)
+        trace = run_twin(kind, options, weights, inputs)
+        if not rounding_matters(kind, options, weights, inputs, trace):
+            break
+    else:
+        raise AssertionError("rounding decides in each of 50 draws")
+    for name, variable in variables.items():
+        variable.assign(weights[name])
+    return layer, inputs, weights, trace
+
+
+def run_steps(cell, inputs, states):
+    """The cell's outputs and named states, step by step, as `keras.layers.RNN` would.
+
+    Returns a list of outputs and a list of states.
+    """
+    outputs, named = [], []
+    for step_inputs in tf.unstack(inputs, axis=1):
+        output, states = cell(step_inputs, states)
+        outputs.append(output)
+        named.append(cell.unpack_state(states))
+    return outputs, named
+
+
+def assert_close(got, expected, tolerance, name):
+    scale = max(1.0, np.max(np.abs(expected)))
+    np.testing.assert_allclose(
+        got, expected, rtol=0, atol=tolerance * scale, err_msg=name
+    )
+
+
+# Values.
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("kind, name", CASES)
+def test_every_step_is_that_of_the_twin(kind, name, dtype):
+    options = options_of(kind, name)
+    layer, inputs, weights, expected = layer_and_twin(kind, options, dtype)
+    initial_state = layer.get_initial_state(BATCH)
+    outputs, states = run_steps(layer.cell, inputs, initial_state)
+
+    assert outputs[0].dtype == dtype
+    assert_close(
+        np.stack(outputs, 1), expected["outputs"], TOLERANCES[dtype], "outputs"
+    )
+    for field in NTM_FIELDS if kind == "ntm" else DNC_FIELDS:
+        got = np.stack([getattr(state, field) for state in states], 1)
+        assert_close(got, expected[field], TOLERANCES[dtype], field)
+    got = states[-1].controller
+    assert len(got) == len(expected["controller_state"])
+    for mine, theirs in zip(got, expected["controller_state"], strict=True):
+        assert_close(mine, theirs, TOLERANCES[dtype], "controller")
+
+    if name.startswith("clip"):
+        # It bites: outputs stand at the edge, and without it all would differ.
+        assert np.max(np.abs(expected["outputs"])) == options["clip_value"]
+        free = run_twin(kind, {**options, "clip_value": None}, weights, inputs)
+        for field in ("outputs", "memory", "read_weights", "write_weights"):
+            assert np.max(np.abs(free[field] - expected[field])) > 0.05, field
+
+
+@pytest.mark.parametrize("kind, name", [("ntm", "lstm"), ("dnc", "every option")])
+def test_the_layer_and_its_trace_are_the_twin_too(kind, name):
+    options = options_of(kind, name)
+    layer, inputs, _, expected = layer_and_twin(kind, options, "float32")
+
+    trace = layer.trace(inputs)
+    fields = set(NTM_FIELDS if kind == "ntm" else DNC_FIELDS) - {"memory", "link"}
+    assert fields < set(trace)
+    for field in ("outputs", *fields):
+        assert_close(trace[field], expected[field], 1e-5, field)
+
+    for call in (layer, tf.function(lambda sequence: layer(sequence))):
+        outputs, *states = call(inputs)
+        assert_close(outputs, expected["outputs"], 1e-5, "outputs")
+        state = layer.cell.unpack_state(states)
+        for field in NTM_FIELDS if kind == "ntm" else DNC_FIELDS:
+            assert_close(getattr(state, field), expected[field][:, -1], 1e-5, field)
+
+
+@pytest.mark.parametrize("layer_class", [NTM, DNC])
+def test_tf_function_takes_a_layer(layer_class):
+    layer = layer_class(UNITS, SLOTS, WORDS)
+    assert tf.function(layer)(tf.ones((2, 3, FEATURES))).shape == (2, UNITS)
+
+
+@pytest.mark.parametrize("kind, name", [("ntm", "lstm"), ("dnc", "lstm")])
+def test_a_sequence_in_two_halves_is_the_sequence(kind, name):
+    layer, inputs, _, expected = layer_and_twin(kind, options_of(kind, name), "float64")
+    first, *states = layer(inputs[:, :7])
+    second, *_ = layer(inputs[:, 7:], initial_state=states)
+    assert_close(
+        np.concatenate([first, second], 1), expected["outputs"], 1e-9, "outputs"
+    )
+
+
+def test_the_random_weights_open_and_close_the_gates():
+    # Else the agreement above would say little.
+    layer, inputs, *_ = layer_and_twin("ntm", options_of("ntm", "lstm"), "float32")
+    trace = {name: value.numpy() for name, value in layer.trace(inputs).items()}
+    for gate in ("interpolation_gates", "erase"):
+        assert trace[gate].min() < 0.2 and trace[gate].max() > 0.8, gate
+    assert trace["strengths"].max() > 2.0
+    assert trace["shifts"].max() > 0.9
+    assert trace["gammas"].min() < 1.2 and trace["gammas"].max() > 4.0
+    largest = trace["write_weights"].max(-1)
+    assert largest.min() < 0.7 and largest.max() > 0.95
+
+    layer, inputs, *_ = layer_and_twin("dnc", options_of("dnc", "lstm"), "float32")
+    trace = {name: value.numpy() for name, value in layer.trace(inputs).items()}
+    for gate in ("free_gates", "allocation_gate", "write_gate", "erase"):
+        assert trace[gate].min() < 0.25 and trace[gate].max() > 0.85, gate
+    assert trace["usage"].max() > 0.5
+    assert np.all(trace["read_modes"].max((0, 1, 2)) > 0.8)
+    assert trace["read_strengths"].max() > 3.0
+
+
+# Gradients.
+
+GRADIENT_STEPS = 5
+GRADIENT_CASES = [
+    ("ntm", {"initial_memory": "learned"}),
+    (
+        "ntm",
+        {
+            "controller": "dense",
+            "read_heads": 2,
+            "write_heads": 2,
+            "shift_range": 2,
+            "clip_value": 1.5,
+        },
+    ),
+    ("ntm", {"write_heads": 3, "shift_range": 0, "initial_memory": "learned"}),
+    ("dnc", {}),
+    ("dnc", {"controller": "dense", "read_heads": 1, "clip_value": 1.5}),
+    ("dnc", {"key_masks": True, "mask_min": 0.2}),
+    ("dnc", {"wipe_freed": True}),
+    ("dnc", {"sharpen_links": True}),
+    ("dnc", {"normalize_interface": True}),
+    ("dnc", {**EVERY_DNC_OPTION, "initial_read_vectors": "learned"}),
+    ("dnc", {**EVERY_DNC_OPTION, "controller": "dense", "clip_value": 1.5}),
+]
+
+
+def gradient_options(kind, options):
+    if kind == "dnc":
+        return {"read_heads": 2, "initial_memory": "learned", **options}
+    return options
+
+
+def slope(function, step=1e-5):
+    """The derivative at 0 of a function of one number."""
+    return (function(step) - function(-step)) / (2 * step)
+
+
+def unit_direction(rng, shape):
+    direction = rng.normal(size=shape)
+    return direction / np.linalg.norm(direction)
+
+
+def assert_slope(gradient, direction, numeric, name, tolerance=1e-6):
+    """That a gradient says what a finite difference along a direction says."""
+    got = np.sum(gradient * direction)
+    # Relative to the whole gradient: a direction may be nearly level by chance.
+    scale = max(abs(numeric), 0.1 * np.linalg.norm(gradient))
+    assert scale > 1e-6, f"no gradient at all for {name}"
+    assert abs(got - numeric) <= tolerance * scale, (
+        f"{name}: gradient {got:.12g}, finite differences {numeric:.12g}"
+    )
+
+
+@pytest.mark.parametrize("kind, options", GRADIENT_CASES, ids=str)
+def test_gradients_are_finite_differences_of_the_twin(kind, options):
+    options = gradient_options(kind, options)
+    layer, inputs, weights, expected = layer_and_twin(
+        kind, options, "float64", batch=2, steps=GRADIENT_STEPS
+    )
+    variables = twin_names(layer.cell)
+    assert len(layer.trainable_variables) == len(variables)
+    rng = np.random.default_rng(100)
+    share = rng.normal(size=expected["outputs"].shape)
+
+    with tf.GradientTape() as tape:
+        sequence = tf.constant(inputs)
+        tape.watch(sequence)
+        outputs, _ = run_steps(layer.cell, sequence, layer.get_initial_state(2))
+        loss = tf.reduce_sum(share * tf.stack(outputs, 1))
+    sources = {**{name: v.value for name, v in variables.items()}, "inputs": sequence}
+    gradients = tape.gradient(loss, sources)
+
+    def twin_loss(numbers):
+        numbers = dict(numbers)
+        trace = run_twin(kind, options, numbers, numbers.pop("inputs"))
+        return np.sum(share * trace["outputs"])
+
+    here = {**weights, "inputs": inputs}
+    np.testing.assert_allclose(loss, twin_loss(here), rtol=1e-9)
+    for name, value in here.items():
+        direction = unit_direction(rng, value.shape)
+        numeric = slope(lambda t: twin_loss({**here, name: value + t * direction}))  # noqa: B023
+        assert_slope(gradients[name].numpy(), direction, numeric, name)
+
+
+def moving_on(kind, options, before=4, after=3):
+    """A cell amid a sequence: its state, a function of the state to differentiate.
+
+    That state, unlike the initial one, holds no zeros and no ties.
+    """
+    options = gradient_options(kind, options)
+    layer, inputs, _, expected = layer_and_twin(
+        kind, options, "float64", batch=2, steps=before + after
+    )
+    cell = layer.cell
+    _, states = run_steps(cell, inputs[:, :before], layer.get_initial_state(2))
+    share = np.random.default_rng(200).normal(size=(2, after, OUTPUTS))
+
+    def loss(state):
+        outputs, _ = run_steps(cell, inputs[:, before:], cell.pack_state(state))
+        return tf.reduce_sum(share * tf.stack(outputs, 1))
+
+    # The values are the twin's, so its derivatives are the ones to find.
+    np.testing.assert_allclose(
+        loss(states[-1]), np.sum(share * expected["outputs"][:, before:]), rtol=1e-9
+    )
+    return cell, states[-1], loss
+
+
+@pytest.mark.parametrize(
+    "kind, options",
+    [
+        ("ntm", {"read_heads": 2, "write_heads": 2}),
+        ("dnc", {}),
+        ("dnc", EVERY_DNC_OPTION),
+    ],
+    ids=str,
+)
+def test_gradients_for_every_part_of_the_state_it_starts_from(kind, options):
+    cell, state, loss = moving_on(kind, options)
+    rng = np.random.default_rng(300)
+    flat = cell.pack_state(state)
+    names = [*cell.state_shapes, "h", "c"]
+    assert len(flat) == len(names)
+    with tf.GradientTape() as tape:
+        tape.watch(flat)
+        value = loss(cell.unpack_state(flat))
+    gradients = tape.gradient(value, flat)
+    for k, (name, gradient) in enumerate(zip(names, gradients, strict=True)):
+        direction = unit_direction(rng, flat[k].shape)
+
+        def moved_loss(t):
+            moved = [f + t * direction if i == k else f for i, f in enumerate(flat)]  # noqa: B023
+            return loss(cell.unpack_state(moved)).numpy()
+
+        assert_slope(gradient.numpy(), direction, slope(moved_loss), name)
+
+
+def dnc_interface_parts():
+    """Where each part of a plain DNC's interface vector lies, from the paper."""
+    sizes = {
+        "read_keys": 2 * WORDS,
+        "read_strengths": 2,
+        "write_key": WORDS,
+        "write_strength": 1,
+        "erase": WORDS,
+        "write_vector": WORDS,
+        "free_gates": 2,
+        "allocation_gate": 1,
+        "write_gate": 1,
+        "read_modes": 6,
+    }
+    ends = np.cumsum(list(sizes.values()))
+    return {
+        name: slice(end - size, end)
+        for (name, size), end in zip(sizes.items(), ends, strict=True)
+    }
+
+
+def test_gradients_reach_every_part_of_the_interface():
+    cell, state, _ = moving_on("dnc", {})
+    rng = np.random.default_rng(400)
+    parts = dnc_interface_parts()
+    interface = rng.normal(size=(2, cell.interface_size))
+    assert parts["read_modes"].stop == cell.interface_size
+    following = tf.constant(rng.normal(size=(2, cell.interface_size)))
+    share = rng.normal(size=(2, 2, WORDS))
+
+    def loss(interface):
+        fields, _ = cell.access(interface, state)
+        fields, _ = cell.access(following, state._replace(**fields))
+        return tf.reduce_sum(share * fields["read_vectors"])
+
+    with tf.GradientTape() as tape:
+        variable = tf.constant(interface)
+        tape.watch(variable)
+        value = loss(variable)
+    gradient = tape.gradient(value, variable).numpy()
+    for name, part in parts.items():
+        assert np.all(np.abs(gradient[:, part]) > 1e-8), name
+        direction = np.zeros_like(interface)
+        direction[:, part] = unit_direction(rng, direction[:, part].shape)
+        numeric = slope(lambda t: loss(interface + t * direction).numpy())  # noqa: B023
+        assert_slope(gradient * (direction != 0.0), direction, numeric, name)
+
+
+def test_the_usage_path_carries_a_gradient_of_its_own():
+    """From free gates, last reads, last writes and usage to where it writes next."""
+    cell, state, _ = moving_on("dnc", {})
+    parts = dnc_interface_parts()
+    interface = np.zeros((2, cell.interface_size))
+    # Writes by allocation alone and reads by content alone: what remains of the
+    # gradients below has come through the allocation.
+    interface[:, parts["allocation_gate"]] = 100.0
+    interface[:, parts["read_modes"]] = [0.0, 100.0, 0.0] * 2
+    with tf.GradientTape() as tape:
+        variable = tf.constant(interface)
+        sources = [variable, state.usage, state.write_weights, state.read_weights]
+        tape.watch(sources)
+        fields, _ = cell.access(variable, state)
+        share = np.random.default_rng(600).normal(size=(2, SLOTS))
+        target = tf.reduce_sum(share * fields["write_weights"])
+    for_interface, *for_state = (g.numpy() for g in tape.gradient(target, sources))
+    assert np.all(np.abs(for_interface[:, parts["free_gates"]]) > 1e-5)
+    np.testing.assert_array_equal(for_interface[:, parts["write_key"]], 0.0)
+    for gradient in for_state:
+        assert np.max(np.abs(gradient)) > 1e-3
+
+
+# Links without gradients.
+
+
+def gradients_of(layer, inputs, share):
+    variables = twin_names(layer.cell)
+    with tf.GradientTape() as tape:
+        outputs, _ = run_steps(layer.cell, inputs, layer.get_initial_state(2))
+        loss = tf.reduce_sum(share * tf.stack(outputs, 1))
+    sources = {name: variable.value for name, variable in variables.items()}
+    return {
+        name: gradient.numpy()
+        for name, gradient in tape.gradient(loss, sources).items()
+    }
+
+
+@pytest.mark.parametrize("options", [{}, EVERY_DNC_OPTION], ids=["plain", "every"])
+def test_link_gradients_false_treats_the_links_as_given_numbers(options, monkeypatch):
+    options = gradient_options("dnc", options)
+    shape = {"batch": 2, "steps": GRADIENT_STEPS}
+    layer, inputs, weights, _ = layer_and_twin("dnc", options, "float64", **shape)
+    cut, *_ = layer_and_twin(
+        "dnc", {**options, "link_gradients": False}, "float64", **shape
+    )
+    share = np.random.default_rng(500).normal(size=(2, GRADIENT_STEPS, OUTPUTS))
+    np.testing.assert_array_equal(cut(inputs)[0], layer(inputs)[0])
+    full, without = gradients_of(layer, inputs, share), gradients_of(cut, inputs, share)
+
+    # The links of this sequence, recorded and then played back as constants.
+    _, states = run_steps(layer.cell, inputs, layer.get_initial_state(2))
+    recorded = [tf.constant(state.link.numpy()) for state in states]
+    variables = twin_names(layer.cell)
+    rng = np.random.default_rng(501)
+
+    def frozen_loss(name, value):
+        links = iter(recorded)
+        monkeypatch.setattr(cell_ops, "update_link", lambda *args: next(links))
+        variables[name].assign(value)
+        outputs, _ = run_steps(layer.cell, inputs, layer.get_initial_state(2))
+        variables[name].assign(weights[name])
+        monkeypatch.undo()
+        return np.sum(share * np.stack(outputs, 1))
+
+    for name, value in weights.items():
+        direction = unit_direction(rng, value.shape)
+        numeric = slope(lambda t: frozen_loss(name, value + t * direction))  # noqa: B023
+        assert_slope(without[name], direction, numeric, name)
+        if not name.startswith("output_"):
+            through_links = np.linalg.norm(full[name] - without[name])
+            assert through_links > 1e-3 * np.linalg.norm(full[name]), name
+
+
+def test_link_gradients_false_cuts_the_links_and_nothing_else():
+    by_option = {}
+    for link_gradients in (True, False):
+        cell, state, loss = moving_on("dnc", {"link_gradients": link_gradients})
+        flat = cell.pack_state(state)
+        with tf.GradientTape() as tape:
+            tape.watch(flat)
+            value = loss(cell.unpack_state(flat))
+        by_option[link_gradients] = dict(
+            zip([*cell.state_shapes, "h", "c"], tape.gradient(value, flat), strict=True)
+        )
+    assert all(gradient is not None for gradient in by_option[True].values())
+    # The precedence is for the links alone.
+    cut = {name for name, gradient in by_option[False].items() if gradient is None}
+    assert cut == {"link", "precedence"}
