@@ -40,7 +40,7 @@ def position(weights):
 
 
 def is_close(got, expected, atol=1e-3):
-    np.testing.assert_allclose(np.squeeze(got), expected, atol=atol)
+    np.testing.assert_allclose(np.squeeze(got), np.squeeze(expected), rtol=0, atol=atol)
 
 
 # The Neural Turing Machine.
@@ -146,10 +146,15 @@ def test_ntm_strength_zero_looks_everywhere_and_gamma_picks_the_best():
     assert position(sharp.read_weights) == 1
 
 
-def test_ntm_reads_what_it_writes_at_the_same_step():
+def test_ntm_reads_and_finds_what_it_writes_at_the_same_step():
     cell = ntm_cell()
     interface = ntm_interface(cell, erase=ON, add=WORDS[0])
     is_close(access(cell, start(cell), interface).read_vectors, STORED[0])
+    interface = ntm_interface(
+        cell, erase=ON, add=WORDS[0], keys=WORDS[0], gates=[ON, OFF], moves=[0, -1]
+    )
+    state = access(cell, start(cell), interface)
+    assert position(state.write_weights) == position(state.read_weights) == 5
 
 
 def test_ntm_erases_only_the_elements_it_is_told_to():
@@ -177,8 +182,8 @@ def test_ntm_heads_each_follow_their_own_instructions():
         cell, moves=[0, 0, 1, -1], erase=ON, add=[WORDS[0], WORDS[1]]
     )
     state = access(cell, state, interface)
-    is_close(state.memory[0, [1, 5]], STORED[:2])
-    is_close(state.memory[0, [0, 2, 3, 4]], 0.0)
+    is_close(state.memory.numpy()[0, [1, 5]], STORED[:2])
+    is_close(state.memory.numpy()[0, [0, 2, 3, 4]], 0.0)
     state = access(cell, state, ntm_interface(cell, moves=[1, -1, 0, 0]))
     is_close(state.read_vectors, STORED[:2])
     # Only the second looks up; both write heads add to the slot they share.
@@ -261,16 +266,15 @@ def test_ntm_with_hand_set_weights_copies_sequences_of_any_length():
 # The Differentiable Neural Computer.
 
 
-def dnc_interface(cell, **parts):
-    """An interface vector; by default nothing is written and nothing is freed.
+READ_MODES = ("backward", "content", "forward")
 
-    Head by head: `read_keys`, `modes` (the name of one), `free_gates`. Further
-    `write_vector`, `write_gate`, `allocation_gate`, `erase` and so on.
+
+def dnc_layout(cell):
+    """The parts of the interface vector, in the paper's order, as they are by default.
+
+    Nothing is written, nothing is freed and the read heads look up a key of zeros.
     """
     heads, words = cell.read_heads, cell.word_size
-    modes = parts.pop("modes", "content")
-    modes = [modes] * heads if isinstance(modes, str) else modes
-    ways = ("backward", "content", "forward")
     layout = {
         "read_keys": np.zeros((heads, words)),
         "read_strengths": np.full(heads, ON),
@@ -281,7 +285,7 @@ def dnc_interface(cell, **parts):
         "free_gates": np.full(heads, OFF),
         "allocation_gate": np.full(1, ON),
         "write_gate": np.full(1, OFF),
-        "read_modes": ON * one_hot([ways.index(mode) for mode in modes], 3),
+        "read_modes": ON * one_hot([READ_MODES.index("content")] * heads, 3),
     }
     if cell.key_masks:
         layout["read_masks"] = np.full((heads, words), ON)
@@ -289,6 +293,18 @@ def dnc_interface(cell, **parts):
     if cell.sharpen_links:
         layout["forward_sharpness"] = np.full(heads, OFF)
         layout["backward_sharpness"] = np.full(heads, OFF)
+    return layout
+
+
+def dnc_interface(cell, modes=None, **parts):
+    """An interface vector: the default layout but for the parts given.
+
+    `modes` names the read modes, one for all heads or one for each.
+    """
+    if modes is not None:
+        modes = [modes] * cell.read_heads if isinstance(modes, str) else modes
+        parts["read_modes"] = ON * one_hot([READ_MODES.index(m) for m in modes], 3)
+    layout = dnc_layout(cell)
     assert set(parts) <= set(layout)
     return np.concatenate(
         [
@@ -348,6 +364,13 @@ def test_dnc_with_the_write_gate_shut_changes_nothing_but_the_usage():
         )
     is_close(after.write_weights, 0.0, atol=1e-6)
     is_close(after.usage, [1, 1, 1, 1, 0, 0])
+
+
+def test_dnc_finds_what_it_writes_at_the_same_step():
+    cell = dnc_cell()
+    state = write(cell, dnc_with_items(cell, 2), ITEMS[3], read_keys=ITEMS[3])
+    assert position(state.read_weights) == 2
+    is_close(state.read_vectors, ITEMS[3])
 
 
 def test_dnc_forward_walks_the_order_of_writing_and_backward_the_reverse():
@@ -431,7 +454,7 @@ def test_dnc_wipe_freed_removes_what_a_freed_slot_held(wipe_freed):
     state = look_up(cell, dnc_with_items(cell), ITEMS[1])
     state = access(cell, state, dnc_interface(cell, free_gates=ON))
     is_close(state.memory[0, 1], 0.0 * ITEMS[1] if wipe_freed else ITEMS[1])
-    is_close(state.memory[0, [0, 2, 3]], ITEMS[[0, 2, 3]])
+    is_close(state.memory.numpy()[0, [0, 2, 3]], ITEMS[[0, 2, 3]])
 
 
 def test_dnc_key_masks_look_up_by_a_part_of_the_word():
@@ -504,11 +527,11 @@ def test_dnc_with_hand_set_weights_copies_again_and_again():
     layer.build((None, None, width + 4))
     cell = layer.cell
     writes, marks, begins, goes_on = range(width, width + 4)
-    sizes = cell._interface_sizes()
-    ends = dict(zip(sizes, np.cumsum(list(sizes.values())), strict=True))
+    layout = dnc_layout(cell)
 
     def at(part, element=0):
-        return ends[part] - sizes[part] + element
+        parts_before = list(layout)[: list(layout).index(part)]
+        return sum(layout[name].size for name in parts_before) + element
 
     cell.controller.dense.kernel.assign(
         ON * np.eye(width + 4 + width + 1, width + 4)  # nothing from the reads
@@ -545,7 +568,7 @@ def test_dnc_with_hand_set_weights_copies_again_and_again():
         recalls.append(phase[0, :, goes_on] == 1.0)
     outputs = layer(np.concatenate(inputs, 1)).numpy()
     is_close(
-        outputs[:, np.concatenate(recalls)], np.concatenate(expected, 1), atol=0.01
+        outputs[:, np.concatenate(recalls)], np.concatenate(expected, 1), atol=0.05
     )
 
 

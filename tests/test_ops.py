@@ -593,6 +593,10 @@ def test_among_equally_used_slots_the_first_comes_first():
     np.testing.assert_allclose(got, [[0.5, 0.25, 0.125, 0.0625]], atol=1e-5)
     got = ops.allocation_weights(np.array([[1.0, 0.5, 0.0, 0.5, 0.0]]))
     np.testing.assert_allclose(got, [ONE_HOT[2, :5]], atol=1e-5)
+    # Rounding makes no difference; more than 2^-16 does.
+    for first, expected in ((0.5 + 1e-6, [0.5, 0.25]), (0.5 + 1e-4, [0.25, 0.5])):
+        got = ops.allocation_weights(np.array([[first, 0.5]]))
+        np.testing.assert_allclose(got, [expected], atol=2e-4)
 
 
 @given(

@@ -47,7 +47,7 @@ class DNC(MemoryRNN):
 
     >>> layer = keras_sam.DNC(100, memory_slots=64, output_size=8)
     >>> layer(np.zeros((2, 5, 9), "float32")).shape
-    (2, 8)
+    TensorShape([2, 8])
     >>> trace = layer.trace(np.zeros((2, 5, 9)))
     >>> trace["usage"].shape  # [batch, time, slots]
     TensorShape([2, 5, 64])

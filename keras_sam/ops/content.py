@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from keras_sam.ops.products import dot_rows
+
 # Under the square roots of norms: a memory or a key of zeros has a finite
 # similarity (zero) and a finite gradient.
 NORM_EPSILON = 1e-6
@@ -34,12 +36,12 @@ def cosine_similarity(memory, keys, masks=None):
     # The norms divide keys and the small [heads, N] products, never the memory:
     # no second memory-sized tensor is made.
     if masks is None:
-        products = tf.matmul(keys, memory, transpose_b=True)
+        products = dot_rows(memory, keys)
         slot_squares = tf.reduce_sum(tf.square(memory), axis=-1)[:, tf.newaxis]
     else:
         squared_masks = tf.square(masks)
-        products = tf.matmul(keys * squared_masks, memory, transpose_b=True)
-        slot_squares = tf.matmul(squared_masks, tf.square(memory), transpose_b=True)
+        products = dot_rows(memory, keys * squared_masks)
+        slot_squares = dot_rows(tf.square(memory), squared_masks)
         keys = keys * masks
     key_squares = tf.reduce_sum(tf.square(keys), axis=-1, keepdims=True)
     return (

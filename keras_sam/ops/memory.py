@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from keras_sam.ops.products import sum_rows
+
 
 def read(memory, read_weights):
     """Read vectors: the sums of the slots, weighted.
@@ -22,7 +24,7 @@ def read(memory, read_weights):
     >>> keras_sam.ops.read(memory, tf.constant([[[0.5, 0.5]]])).numpy()
     array([[[0.5, 1. ]]], dtype=float32)
     """
-    return tf.matmul(read_weights, memory)
+    return sum_rows(memory, read_weights)
 
 
 def erase_and_add(memory, write_weights, erase, add):

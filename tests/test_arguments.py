@@ -1,0 +1,399 @@
+"""Bad input: each a `ValueError` that says what was expected and what was received."""
+
+import contextlib
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_sam
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = {"units": 6, "memory_slots": 7, "word_size": 3, "read_heads": 2}
+FEATURES, BATCH, STEPS = 3, 2, 5
+
+NTM = (keras_sam.NTMCell, keras_sam.NTM)
+DNC = (keras_sam.DNCCell, keras_sam.DNC)
+EVERY_CELL = [NTM[0], DNC[0]]
+EVERY_LAYER = [NTM[1], DNC[1]]
+EVERY_CLASS = [*NTM, *DNC]
+
+each_layer = pytest.mark.parametrize("cls", EVERY_LAYER)
+each_class = pytest.mark.parametrize("cls", EVERY_CLASS)
+each_cell = pytest.mark.parametrize("cls", EVERY_CELL)
+
+
+def make(cls, **arguments):
+    return cls(**{**SIZES, **arguments})
+
+
+@contextlib.contextmanager
+def refused(*parts):
+    """A `ValueError` with all these parts in its message."""
+    with pytest.raises(ValueError) as info:
+        yield
+    message = " ".join(str(info.value).split())
+    for part in parts:
+        assert part in message, f"{part!r} is not in: {message}"
+
+
+# Arguments of the constructors.
+
+
+INTEGERS = ["units", "memory_slots", "word_size", "read_heads", "output_size"]
+
+
+@each_class
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize(
+    "value", [0, -1, 2.5, True, "three", "3", [3], float("nan"), float("inf")], ids=repr
+)
+def test_sizes(cls, name, value):
+    with refused(f"`{name}` must be an integer of at least 1", f"{name}={value!r}"):
+        make(cls, **{name: value})
+
+
+@each_class
+@pytest.mark.parametrize("name", [n for n in INTEGERS if n != "output_size"])
+def test_sizes_are_not_none(cls, name):
+    with refused(f"`{name}` must be an integer of at least 1", f"{name}=None"):
+        make(cls, **{name: None})
+
+
+@pytest.mark.parametrize("cls", NTM)
+@pytest.mark.parametrize("value", [0, -2, 1.5, None, "two"], ids=repr)
+def test_write_heads(cls, value):
+    with refused("`write_heads` must be an integer of at least 1", f"{value!r}"):
+        make(cls, write_heads=value)
+
+
+@each_class
+def test_numpy_integers_are_sizes(cls):
+    cell = make(cls, units=np.int64(4), memory_slots=np.int32(9))
+    config = cell.get_config()
+    assert type(config["units"]) is type(config["memory_slots"]) is int
+
+
+@pytest.mark.parametrize("cls", NTM)
+@pytest.mark.parametrize("value", [-1, 0.5, None, "one"], ids=repr)
+def test_shift_range(cls, value):
+    with refused("`shift_range` must be an integer of at least 0", f"{value!r}"):
+        make(cls, shift_range=value)
+
+
+@pytest.mark.parametrize("cls", NTM)
+@pytest.mark.parametrize(("shift_range", "slots"), [(4, 7), (1, 2), (3, 6)])
+def test_shift_range_wider_than_the_memory(cls, shift_range, slots):
+    with refused(
+        "2 * shift_range + 1 <= memory_slots",
+        f"shift_range={shift_range}",
+        f"memory_slots={slots}",
+    ):
+        make(cls, shift_range=shift_range, memory_slots=slots)
+    make(cls, shift_range=(slots - 1) // 2, memory_slots=slots)
+
+
+@each_class
+@pytest.mark.parametrize("value", [0, 0.0, -1.0, float("nan"), "big"], ids=repr)
+def test_clip_value(cls, value):
+    with refused("`clip_value` must be positive, or None", f"clip_value={value!r}"):
+        make(cls, clip_value=value)
+
+
+RATES = [
+    (cls, name) for cls in EVERY_CLASS for name in ("dropout", "recurrent_dropout")
+]
+RATES += [(cls, name) for cls in DNC for name in ("bypass_dropout", "mask_min")]
+
+
+@pytest.mark.parametrize(("cls", "name"), RATES)
+@pytest.mark.parametrize("value", [-0.1, 1, 1.5, float("nan"), None, "0.5"], ids=repr)
+def test_rates(cls, name, value):
+    with refused(f"`{name}` must be a fraction in [0, 1)", f"{name}={value!r}"):
+        make(cls, **{name: value})
+
+
+@each_class
+@pytest.mark.parametrize(
+    "value", ["gru", None, 3, keras.layers.LSTM, object], ids=["gru", *"0123"]
+)
+def test_unknown_controller(cls, value):
+    with refused(
+        '`controller` must be "lstm", "dense" or a Keras RNN cell',
+        f"controller={value!r}",
+    ):
+        make(cls, controller=value)
+
+
+@each_class
+def test_layers_are_no_controllers(cls):
+    # A Dense layer has no state; an LSTM layer takes a sequence, not one step.
+    for layer in (keras.layers.Dense(4), keras.layers.LSTM(4)):
+        with refused('`controller` must be "lstm", "dense" or', f"{layer!r}"):
+            make(cls, controller=layer)
+
+
+@each_class
+@pytest.mark.parametrize("name", ["dropout", "recurrent_dropout"])
+def test_dropout_with_a_given_controller(cls, name):
+    with refused(
+        "With a cell as `controller`, give the dropout to that cell",
+        "controller=<GRUCell",
+        f"{name}=0.5",
+    ):
+        make(cls, controller=keras.layers.GRUCell(4), **{name: 0.5})
+
+
+@each_class
+def test_recurrent_dropout_with_a_dense_controller(cls):
+    with refused("no recurrent connection to drop", "recurrent_dropout=0.5"):
+        make(cls, controller="dense", recurrent_dropout=0.5)
+
+
+OPTIONS = [
+    (cls, name, expected)
+    for cls in EVERY_CLASS
+    for name, expected in (
+        ("initial_memory", "'constant', 'random', 'learned'"),
+        ("initial_read_vectors", "'zeros', 'learned'"),
+    )
+]
+OPTIONS += [(cls, "initial_weights", "'learned', 'first_slot'") for cls in NTM]
+
+
+@pytest.mark.parametrize(("cls", "name", "expected"), OPTIONS)
+@pytest.mark.parametrize("value", ["ones", "Learned", None, 1, ["learned"]], ids=repr)
+def test_unknown_option(cls, name, expected, value):
+    with refused(f"`{name}` must be one of {expected}", f"{name}={value!r}"):
+        make(cls, **{name: value})
+
+
+@each_class
+def test_unknown_argument(cls):
+    with refused("Unrecognized keyword arguments", "number_of_words"):
+        make(cls, number_of_words=3)
+
+
+@pytest.mark.parametrize("cls", DNC)
+def test_arguments_of_another_cell(cls):
+    with refused("Unrecognized keyword arguments", "shift_range"):
+        make(cls, shift_range=1)
+
+
+@each_class
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{what}_{how}"
+        for what in ("kernel", "recurrent", "bias")
+        for how in ("initializer", "regularizer", "constraint")
+    ],
+)
+def test_unknown_names_of_keras_objects(cls, name):
+    with refused("nothing_like_it"):
+        make(cls, **{name: "nothing_like_it"})
+
+
+@each_class
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision(cls, dtype):
+    with refused("computes in float32 or float64", f"mixed_{dtype}", f"'{dtype}'"):
+        make(cls, dtype=dtype)
+
+
+@each_class
+@pytest.mark.parametrize("dtype", ["int32", "complex64"])
+def test_dtypes_that_are_no_real_numbers(cls, dtype):
+    with refused("computes in float32 or float64", f"'{dtype}'"):
+        make(cls, dtype=dtype)
+
+
+# Inputs.
+
+
+@each_layer
+@pytest.mark.parametrize("shape", [(BATCH, FEATURES), (BATCH, STEPS, FEATURES, 1)])
+@pytest.mark.parametrize("was_built", [False, True])
+def test_rank_of_a_layers_inputs(cls, shape, was_built):
+    layer = make(cls)
+    if was_built:
+        layer(np.zeros((BATCH, STEPS, FEATURES)))
+    parts = "expected ndim=3", f"found ndim={len(shape)}", str(shape)
+    with refused(*parts):
+        layer(np.zeros(shape))
+    with refused(*parts[:2]):
+        layer(keras.Input(shape[1:]))
+
+
+@each_layer
+@pytest.mark.parametrize("shape", [(BATCH, FEATURES), (BATCH, STEPS, FEATURES, 1)])
+def test_rank_of_what_is_traced(cls, shape):
+    layer = make(cls)
+    with refused("(batch, time, features)", f"inputs.shape={shape}"):
+        layer.trace(np.zeros(shape))
+
+
+@each_cell
+@pytest.mark.parametrize("shape", [(FEATURES,), (BATCH, STEPS, FEATURES)])
+@pytest.mark.parametrize("was_built", [False, True])
+def test_rank_of_a_cells_inputs(cls, shape, was_built):
+    cell = make(cls)
+    state = cell.get_initial_state(BATCH)
+    if was_built:
+        cell(np.zeros((BATCH, FEATURES)), state)
+    with pytest.raises(ValueError) as info:
+        cell(np.zeros(shape), state)
+    message = str(info.value)
+    assert "(batch, features)" in message or "expected ndim=2" in message
+    assert str(shape) in message
+
+
+@each_class
+def test_unknown_number_of_features(cls):
+    made = make(cls)
+    if cls in EVERY_CELL:
+        made = keras.layers.RNN(made)
+    with refused("number of features must be known", "input_shape=(None, None)"):
+        made(keras.Input((STEPS, None)))
+
+
+@each_class
+def test_other_number_of_features_than_built_for(cls):
+    made = make(cls)
+    if cls in EVERY_CELL:
+        inputs, state = np.zeros((BATCH, FEATURES)), made.get_initial_state(BATCH)
+        made(inputs, state)
+        with refused(f"{FEATURES}", f"{FEATURES + 1}"):
+            made(np.zeros((BATCH, FEATURES + 1)), state)
+    else:
+        made(np.zeros((BATCH, STEPS, FEATURES)))
+        with refused(f"{FEATURES}", f"{FEATURES + 1}"):
+            made(np.zeros((BATCH, STEPS, FEATURES + 1)))
+        with refused(f"{FEATURES}", f"{FEATURES + 1}"):
+            made(keras.Input((None, FEATURES + 1)))
+
+
+# States.
+
+
+def shapes_of(states):
+    return [tuple(state.shape) for state in states]
+
+
+def bad_states(sizes):
+    """Lists of shapes that are no state of a cell, by what is wrong with them."""
+    good = [(BATCH, size) for size in sizes]
+    return {
+        "first missing": good[1:],
+        "last missing": good[:-1],
+        "one too many": [*good, good[0]],
+        "only one": good[:1],
+        "first too wide": [(BATCH, sizes[0] + 1), *good[1:]],
+        "last too narrow": [*good[:-1], (BATCH, sizes[-1] - 1)],
+        "not flat": [(BATCH, SIZES["memory_slots"], SIZES["word_size"]), *good[1:]],
+        "no batch": [(sizes[0],), *good[1:]],
+    }
+
+
+WRONG = list(bad_states([1, 1]))
+EXPECTED_STATE = "a list of tensors as `get_initial_state` returns it, of shapes"
+
+
+@each_layer
+@pytest.mark.parametrize("wrong", WRONG)
+def test_initial_state_of_a_layer(cls, wrong):
+    layer = make(cls)
+    sizes = layer.cell.state_size
+    shapes = bad_states(sizes)[wrong]
+    expected = str([("batch", size) for size in sizes])
+    with refused(EXPECTED_STATE, expected, f"Received shapes: {shapes}"):
+        layer(
+            np.zeros((BATCH, STEPS, FEATURES)),
+            initial_state=[tf.zeros(shape) for shape in shapes],
+        )
+    if wrong != "no batch":  # Every symbolic tensor has one.
+        symbols = [keras.Input(shape[1:]) for shape in shapes]
+        received = [(None, *shape[1:]) for shape in shapes]
+        with refused(EXPECTED_STATE, expected, f"Received shapes: {received}"):
+            layer(keras.Input((None, FEATURES)), initial_state=symbols)
+
+
+@each_cell
+@pytest.mark.parametrize("wrong", WRONG)
+def test_states_of_a_cell(cls, wrong):
+    cell = make(cls)
+    shapes = bad_states(cell.state_size)[wrong]
+    states = [tf.zeros(shape) for shape in shapes]
+    expected = str([("batch", size) for size in cell.state_size])
+    parts = EXPECTED_STATE, expected, f"Received shapes: {shapes}"
+    with refused(*parts):
+        cell.unpack_state(states)
+    with refused(*parts):
+        cell(np.zeros((BATCH, FEATURES)), states)
+
+
+@each_layer
+def test_initial_state_of_another_batch_size(cls):
+    layer = make(cls)
+    inputs = np.zeros((BATCH, STEPS, FEATURES))
+    for batch in (1, BATCH + 1):
+        state = layer.get_initial_state(batch)
+        with refused(f"({batch}, ", f"{BATCH}"):
+            layer(inputs, initial_state=state)
+
+
+@each_layer
+def test_a_single_tensor_is_no_initial_state(cls):
+    layer = make(cls)
+    with refused(EXPECTED_STATE, f"Received shapes: [({BATCH}, 21)]"):
+        layer(np.zeros((BATCH, STEPS, FEATURES)), initial_state=tf.zeros((BATCH, 21)))
+
+
+@each_class
+@pytest.mark.parametrize(
+    "shape", [(3,), (2, 4), (8, 3), (BATCH, 8, 3), (BATCH + 1, 2, 3), (BATCH, 1, 2, 3)]
+)
+def test_memory_to_start_from(cls, shape):
+    made = make(cls)
+    with refused(
+        "`memory` must be of shape (rows, word_size) or (batch, rows, word_size)",
+        "word_size=3, rows at most 7",
+        f"batch={BATCH}",
+        f"Received: memory.shape={shape}",
+    ):
+        made.get_initial_state(BATCH, memory=np.zeros(shape))
+
+
+# The backend.
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch", "numpy", "openvino"])
+def test_another_backend(backend):
+    # Those that Keras knows are not installed here: a stand-in for Keras says that it
+    # runs on one. The answer comes before anything else is imported.
+    code = f"""
+        import sys, types
+        keras = sys.modules["keras"] = types.ModuleType("keras")
+        keras.backend = types.SimpleNamespace(backend=lambda: "{backend}")
+        try:
+            import keras_sam
+        except ValueError as error:
+            print(error)
+        assert "tensorflow" not in sys.modules
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'needs the Keras backend "tensorflow"' in done.stdout
+    assert f'Received: keras.backend.backend()="{backend}"' in done.stdout
+    assert "KERAS_BACKEND=tensorflow" in done.stdout
