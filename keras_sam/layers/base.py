@@ -12,6 +12,15 @@ from keras_sam.layers.compiled import CompiledLoop
 _LAYER_ARGUMENTS = ("name", "trainable", "activity_regularizer")
 
 
+class _ClassSignature(inspect.Signature):
+    """A signature that the class has, but not its instances: they are called too."""
+
+    def __get__(self, instance, owner):
+        if instance is not None:
+            raise AttributeError("__signature__")
+        return self
+
+
 def _parameters(cls):
     """The parameters that a class of ours and its bases name, each once."""
     parameters = {}
@@ -41,7 +50,7 @@ class MemoryRNN(keras.layers.RNN):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         # For help() and editors: the cell's arguments, then the layer's own.
-        cls.__signature__ = inspect.Signature(
+        cls.__signature__ = _ClassSignature(
             [*_parameters(cls.cell_class), *_parameters(MemoryRNN)]
         )
 
