@@ -10,10 +10,10 @@ if keras.backend.backend() != "tensorflow":
         "~/.keras/keras.json, before Keras is imported."
     )
 
-from keras_sam import metrics, ops, tasks  # noqa: E402
+from keras_sam import index, metrics, ops, tasks  # noqa: E402
 from keras_sam._version import __version__  # noqa: E402
-from keras_sam.cells import DNCCell, NTMCell  # noqa: E402
-from keras_sam.layers import DNC, NTM  # noqa: E402
+from keras_sam.cells import DNCCell, NTMCell, SAMCell  # noqa: E402
+from keras_sam.layers import DNC, NTM, SAM  # noqa: E402
 from keras_sam.resize import resize_memory  # noqa: E402
 
 __all__ = [
@@ -21,7 +21,10 @@ __all__ = [
     "DNCCell",
     "NTM",
     "NTMCell",
+    "SAM",
+    "SAMCell",
     "__version__",
+    "index",
     "metrics",
     "ops",
     "resize_memory",

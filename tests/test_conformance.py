@@ -16,12 +16,12 @@ import pytest
 import tensorflow as tf
 from conformance_cases import CASES, FEATURES
 
-BATCH, STEPS = 3, 5
+BATCH, STEPS = 3, 4
 EXPORT_SHAPES = [(batch, steps) for batch in (1, 4) for steps in (1, 5, 9)]
 
 # One mask per row: right-padded, left-padded, in the middle, nothing, everything.
 MASKS = np.array(
-    [[1, 1, 1, 0, 0], [0, 0, 1, 1, 1], [1, 0, 1, 0, 1], [0] * 5, [1] * 5], bool
+    [[1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]], bool
 )
 
 # A value other than the default for each argument that all cells share.
@@ -156,7 +156,14 @@ def outputs_and_gradients(layer, inputs, **call_arguments):
 
 @functools.cache
 def eager_reference(case):
+    """Outputs and states, gradients, of the reference on `random_inputs()`."""
     return outputs_and_gradients(reference(case), random_inputs())
+
+
+@functools.cache
+def masked_reference(case):
+    """Outputs and states of the reference on one sequence for each row of MASKS."""
+    return reference(case)(random_inputs(batch=len(MASKS)), mask=tf.constant(MASKS))
 
 
 @pytest.fixture
@@ -262,7 +269,7 @@ def test_regularizers_and_constraints_act_and_survive(case):
 @each_case
 @each_wrapping
 def test_keras_file_round_trip(case, wrapping, tmp_path):
-    inputs = random_inputs()
+    inputs = random_inputs(steps=2)
     memory = wrapped(case, wrapping, return_sequences=True, dropout=0.3)
     model = keras.Sequential(
         [keras.Input((None, FEATURES)), memory, keras.layers.Dense(2)]
@@ -273,12 +280,11 @@ def test_keras_file_round_trip(case, wrapping, tmp_path):
     assert type(again.layers[0]) is type(memory)
     assert_equal(again.get_weights(), model.get_weights())
     assert_close(again(inputs), model(inputs))
-    # And once more from the loaded one.
-    randomize(again, seed=9)
-    again.save(tmp_path / "again.keras")
-    third = keras.saving.load_model(tmp_path / "again.keras")
-    assert_close(third(inputs), again(inputs))
-    assert_differs(third(inputs), model(inputs))
+    if wrapping == "layer":  # And once more from the loaded one.
+        randomize(again, seed=9)
+        again.save(tmp_path / "again.keras")
+        third = keras.saving.load_model(tmp_path / "again.keras")
+        assert_close(third(inputs), again(inputs))
 
 
 @each_case
@@ -301,7 +307,7 @@ def test_weights_round_trip(case, tmp_path):
             [keras.Input((None, FEATURES)), case.layer(return_sequences=True)]
         )
 
-    inputs = random_inputs()
+    inputs = random_inputs(steps=2)
     model, from_file, from_list = make(), make(), make()
     randomize(model)
     assert_differs(from_file(inputs), model(inputs))
@@ -316,21 +322,26 @@ def test_weights_round_trip(case, tmp_path):
 # Ways to run it.
 
 
-@each_case
-@pytest.mark.parametrize("mode", ["graph", "unroll", "jit"])
-def test_eager_graph_unroll_and_jit_agree(case, mode):
-    layer = reference(case)
-    if mode == "unroll":
-        layer = full_layer(case, unroll=True)
-    run = functools.partial(outputs_and_gradients, layer)
-    if mode in ("graph", "jit"):
-        run = tf.function(run, jit_compile=mode == "jit")
-    results, gradients = run(tf.constant(random_inputs()))
+def assert_like_eager(case, results_and_gradients):
+    results, gradients = results_and_gradients
     expected_results, expected_gradients = eager_reference(case)
     assert_close(results, expected_results)
-    if mode == "unroll":
-        assert_close(tf.function(layer)(random_inputs()), expected_results)
     assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-5)
+
+
+@each_case
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_eager_graph_and_jit_agree(case, jit_compile):
+    run = functools.partial(outputs_and_gradients, reference(case))
+    compiled = tf.function(run, jit_compile=jit_compile)
+    assert_like_eager(case, compiled(tf.constant(random_inputs())))
+
+
+@each_case
+def test_eager_and_unrolled_agree(case):
+    layer, inputs = full_layer(case, unroll=True), tf.constant(random_inputs())
+    assert_like_eager(case, outputs_and_gradients(layer, inputs))
+    assert_close(tf.function(layer)(inputs), eager_reference(case)[0])
 
 
 @each_case
@@ -384,8 +395,7 @@ def test_keras_rnn_around_the_cell_equals_the_layer(case):
     rnn = keras.layers.RNN(case.cell(), return_sequences=True, return_state=True)
     built(rnn, like=layer)
     assert [w.name for w in rnn.weights] == [w.name for w in layer.weights]
-    assert_close(rnn(inputs), layer(inputs))
-    assert_close(rnn(inputs, mask=mask), layer(inputs, mask=mask))
+    assert_close(rnn(inputs, mask=mask), masked_reference(case))
     results, gradients = outputs_and_gradients(rnn, random_inputs())
     assert_close(results, eager_reference(case)[0])
     assert_close(gradients, eager_reference(case)[1], atol=1e-5)
@@ -406,23 +416,30 @@ def test_calling_the_cell_step_by_step_equals_the_layer(case):
 @each_case
 def test_trace_takes_the_same_steps(case):
     inputs = random_inputs()
-    for arguments in ({}, {"go_backwards": True}):
-        layer = full_layer(case, **arguments)
-        _, *state = layer(random_inputs(seed=7))
-        for initial_state in (None, state):
-            trace = layer.trace(inputs, initial_state=initial_state)
-            outputs, *final = layer(inputs, initial_state=initial_state)
-            assert_close(trace["outputs"], outputs)
-            fields = layer.cell.unpack_state(final)._asdict()
-            shared = set(fields) & set(trace)
-            assert "read_weights" in shared
-            for name in shared:
-                assert_close(trace[name][:, -1], fields[name])
-            for values in trace.values():
-                assert tuple(values.shape[:2]) == (BATCH, STEPS)
+    _, *state = eager_reference(case)[0]
+    for go_backwards, initial_state in ((False, None), (True, state)):
+        layer = full_layer(case, go_backwards=go_backwards)
+        trace = layer.trace(inputs, initial_state=initial_state)
+        outputs, *final = layer(inputs, initial_state=initial_state)
+        assert_close(trace["outputs"], outputs)
+        fields = layer.cell.unpack_state(final)._asdict()
+        shared = set(fields) & set(trace)
+        assert "read_weights" in shared
+        for name in shared:
+            assert_close(trace[name][:, -1], fields[name])
+        for values in trace.values():
+            assert tuple(values.shape[:2]) == (BATCH, STEPS)
 
 
 # Order and masks.
+
+
+@functools.cache
+def reversed_reference(case):
+    """The same on reversed sequences, without a mask and with the mask reversed."""
+    inputs = random_inputs(batch=len(MASKS))[:, ::-1]
+    mask = tf.constant(MASKS[:, ::-1])
+    return reference(case)(inputs), reference(case)(inputs, mask=mask)
 
 
 @each_case
@@ -431,12 +448,27 @@ def test_go_backwards(case, wrapping):
     inputs, mask = random_inputs(batch=len(MASKS)), tf.constant(MASKS)
     arguments = {"return_sequences": True, "return_state": True}
     backwards = wrapped(case, wrapping, go_backwards=True, **arguments)
-    expected = reference(case)
-    assert_close(backwards(inputs), expected(inputs[:, ::-1]))
-    assert_close(
-        backwards(inputs, mask=mask), expected(inputs[:, ::-1], mask=mask[:, ::-1])
-    )
-    assert_differs(backwards(inputs)[0], expected(inputs)[0])
+    expected, expected_masked = reversed_reference(case)
+    assert_close(backwards(inputs), expected)
+    assert_close(backwards(inputs, mask=mask), expected_masked)
+    assert_differs(expected_masked[0], masked_reference(case)[0])
+
+
+@functools.cache
+def without_masked_steps(case):
+    """What each row of MASKS must give, from sequences that lack the masked steps."""
+    layer, inputs = reference(case), random_inputs(batch=len(MASKS))
+    width = layer.cell.output_size
+    results = []
+    for row, mask in enumerate(MASKS):
+        outputs, states = np.zeros((0, width)), layer.get_initial_state(1)
+        if mask.any():
+            outputs, *states = layer(inputs[row : row + 1, mask])
+            outputs = np.asarray(outputs[0])
+        # A masked step repeats the output before it; before the first, zeros.
+        padded = np.concatenate([np.zeros((1, width)), outputs])
+        results.append([padded[np.newaxis, np.cumsum(mask)], *states])
+    return [np.concatenate(values) for values in zip(*results, strict=True)]
 
 
 @each_case
@@ -448,25 +480,12 @@ def test_a_masked_step_changes_nothing(case, mode):
     run = layer
     if mode == "graph":
         run = tf.function(lambda inputs, mask: layer(inputs, mask=mask))
-    inputs = random_inputs(batch=len(MASKS))
-    outputs, *states = run(tf.constant(inputs), mask=tf.constant(MASKS))
-    for row, mask in enumerate(MASKS):
-        if mask.any():
-            # As if the masked steps were not there.
-            kept = inputs[row : row + 1, mask]
-            expected, *expected_states = reference(case)(kept)
-        else:
-            expected = np.zeros((1, 0, outputs.shape[-1]))
-            expected_states = layer.get_initial_state(1)
-        assert_close([state[row : row + 1] for state in states], expected_states)
-        last = np.zeros(outputs.shape[-1])
-        remaining = iter(np.asarray(expected[0]))
-        for step in range(STEPS):
-            last = next(remaining) if mask[step] else last
-            assert_close(outputs[row, step], last)
+    inputs, mask = random_inputs(batch=len(MASKS)), tf.constant(MASKS)
+    results = run(tf.constant(inputs), mask=mask)
+    assert_close(results, without_masked_steps(case))
     # What stands in the masked steps does not matter at all.
     changed = np.where(MASKS[..., np.newaxis], inputs, np.float32(1e3))
-    assert_equal(run(tf.constant(changed), mask=tf.constant(MASKS)), [outputs, *states])
+    assert_equal(run(tf.constant(changed), mask=mask), results)
 
 
 @each_case
@@ -476,7 +495,7 @@ def test_zero_output_for_mask(case, unroll):
     outputs, *states = full_layer(case, zero_output_for_mask=True, unroll=unroll)(
         inputs, mask=mask
     )
-    expected, *expected_states = reference(case)(inputs, mask=mask)
+    expected, *expected_states = masked_reference(case)
     assert_close(states, expected_states)
     assert_close(outputs, np.where(MASKS[..., np.newaxis], expected, 0.0))
     assert not np.any(np.asarray(outputs)[~MASKS])
@@ -512,8 +531,7 @@ def test_masking_layer_in_front(case):
         if not return_sequences:
             expected, unmasked = outer(expected), outer(unmasked)
         assert_close(model(inputs), expected)
-        assert_differs(model(inputs), unmasked)
-    assert_close(model.predict(inputs, verbose=0), expected)
+        assert_differs(expected, unmasked)
 
 
 # States.
@@ -528,8 +546,7 @@ def test_symbolic_shapes_and_what_is_returned(case, return_sequences, return_sta
     symbolic = keras.tree.flatten(layer(symbol))
     model = keras.Model(symbol, symbolic)
     built(layer, like=reference(case))
-    inputs = random_inputs()
-    real = keras.tree.flatten(layer(inputs))
+    real = keras.tree.flatten(model(random_inputs()))
     assert len(symbolic) == len(real)
     for spec, value in zip(symbolic, real, strict=True):
         sizes = dict(zip(range(3), (BATCH, STEPS), strict=False))
@@ -538,8 +555,7 @@ def test_symbolic_shapes_and_what_is_returned(case, return_sequences, return_sta
         assert spec.shape[0] is None and spec.shape[-1] is not None
         assert keras.backend.standardize_dtype(spec.dtype) == "float32"
         assert value.dtype == "float32"
-    assert_close(model(inputs), real)
-    expected, *states = reference(case)(inputs)
+    expected, *states = eager_reference(case)[0]
     expected = expected if return_sequences else expected[:, -1]
     assert_close(real, [expected, *states] if return_state else [expected])
 
@@ -575,9 +591,8 @@ def test_initial_state_as_input_of_a_functional_model(case):
     inputs = tf.constant(random_inputs())
     _, *states = reference(case)(random_inputs(seed=7))
     expected = reference(case)(inputs, initial_state=states)
-    assert_differs(expected[0], reference(case)(inputs)[0])
+    assert_differs(expected[0], eager_reference(case)[0][0])
     assert_close(model([inputs, *states]), expected)
-    assert_close(model.predict([inputs, *states], verbose=0), expected)
 
 
 @each_case
@@ -589,9 +604,8 @@ def test_given_initial_state_is_the_default_one(case):
     assert [tuple(s.shape) for s in state] == [
         (BATCH, size) for size in layer.cell.state_size
     ]
-    assert_close(layer(inputs, initial_state=state), layer(inputs))
     before = arrays(state)
-    layer(inputs, initial_state=state)
+    assert_close(layer(inputs, initial_state=state), eager_reference(case)[0])
     assert_equal(state, before)  # A caller's state is not written to.
 
 
@@ -613,7 +627,7 @@ def test_initial_state_may_be_asked_for_before_the_cell_is_built(case):
 def test_pack_state_undoes_unpack_state(case):
     layer = reference(case)
     cell = layer.cell
-    _, *states = layer(random_inputs())
+    _, *states = eager_reference(case)[0]
     named = cell.unpack_state(states)
     assert_equal(cell.pack_state(named), states)
     slots, words = cell.memory_slots, cell.word_size
@@ -636,7 +650,7 @@ def test_given_memory(case):
         assert_equal(found[:, rows:], default[:, rows:])
         outputs, *_ = layer(inputs, initial_state=state)
         assert_finite(outputs)
-        assert_differs(outputs, layer(inputs)[0])
+        assert_differs(outputs, eager_reference(case)[0][0])
 
 
 @each_case
@@ -668,53 +682,52 @@ def test_stateful(case):
 
 
 @each_case
-@pytest.mark.parametrize("return_sequences", [False, True])
-def test_bidirectional(case, return_sequences, tmp_path):
-    inputs, mask = random_inputs(batch=len(MASKS)), tf.constant(MASKS)
-    both = keras.layers.Bidirectional(case.layer(return_sequences=return_sequences))
-    model = keras.Sequential([keras.Input((None, FEATURES)), both])
-    randomize(model)
+def test_bidirectional(case, tmp_path):
+    inputs = random_inputs(steps=2)
+    both = keras.layers.Bidirectional(case.layer(return_state=True))
+    symbol = keras.Input((None, FEATURES))
+    model = keras.Model(symbol, both(symbol))
+    randomize(both)
+    results = both(inputs)
+    assert model.output_shape[0] == (None, results[0].shape[-1])
     count = len(both.weights) // 2
-    arguments = {"zero_output_for_mask": return_sequences}
-    arguments["return_sequences"] = return_sequences
-    forward = built(case.layer(**arguments))
-    backward = built(case.layer(go_backwards=True, **arguments))
+    forward = built(case.layer(return_state=True))
     forward.set_weights(both.get_weights()[:count])
+    backward = built(case.layer(return_state=True, go_backwards=True))
     backward.set_weights(both.get_weights()[count:])
-    assert_differs(forward.get_weights()[-2], backward.get_weights()[-2])
-    for call_arguments in ({}, {"mask": mask}):
-        there = forward(inputs, **call_arguments)
-        back = backward(inputs, **call_arguments)
-        if return_sequences:
-            back = back[:, ::-1]
-        actual = both(inputs, **call_arguments)
-        assert_close(actual, tf.concat([there, back], axis=-1))
-    assert model.output_shape[-1] == actual.shape[-1]
+    there, *forward_states = forward(inputs)
+    back, *backward_states = backward(inputs)
+    assert_differs(there, back)
+    states = [*forward_states, *backward_states]
+    assert_close(results, [tf.concat([there, back], axis=-1), *states])
+    # The halves of an initial state go to one layer each.
+    there, *_ = forward(inputs, initial_state=forward_states)
+    back, *_ = backward(inputs, initial_state=backward_states)
+    outputs = both(inputs, initial_state=states)[0]
+    assert_close(outputs, tf.concat([there, back], axis=-1))
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
-    assert_close(again(inputs, mask=mask), actual)
+    assert_close(again(inputs), results)
 
 
 @each_case
-def test_bidirectional_returns_the_states_of_both(case):
-    inputs = random_inputs()
-    both = keras.layers.Bidirectional(case.layer(return_state=True))
+def test_bidirectional_sequences_with_a_mask(case):
+    inputs, mask = random_inputs(batch=len(MASKS)), tf.constant(MASKS)
+    arguments = {"return_sequences": True, "zero_output_for_mask": True}
+    forward = case.layer(**arguments)
+    backward = case.layer(go_backwards=True, **arguments)
+    both = keras.layers.Bidirectional(forward, backward_layer=backward)
     both.build((None, None, FEATURES))
     randomize(both)
-    results = both(inputs)
-    _, *forward = both.forward_layer(inputs)
-    _, *backward = both.backward_layer(inputs)
-    assert_close(results[1:], forward + backward)
-    # The halves of an initial state go to one layer each.
-    results = both(inputs, initial_state=forward + backward)
-    there, *_ = both.forward_layer(inputs, initial_state=forward)
-    back, *_ = both.backward_layer(inputs, initial_state=backward)
-    assert_close(results[0], tf.concat([there, back], axis=-1))
+    there, back = both.forward_layer(inputs, mask=mask), backward(inputs, mask=mask)
+    expected = tf.concat([there, back[:, ::-1]], axis=-1)
+    assert_close(both(inputs, mask=mask), expected)
+    assert not np.any(np.asarray(expected)[~MASKS])
 
 
 @each_case
 def test_stacked(case, tmp_path):
-    inputs = random_inputs()
+    inputs = random_inputs(steps=2)
     model = keras.Sequential(
         [
             keras.Input((None, FEATURES)),
@@ -723,21 +736,17 @@ def test_stacked(case, tmp_path):
         ]
     )
     randomize(model)
-    expected = inputs
-    for layer in model.layers:
-        own = case.layer(return_sequences=True)
-        own.build((None, None, expected.shape[-1]))
-        own.set_weights(layer.get_weights())
-        expected = own(expected)
+    lower, upper = model.layers
+    expected = upper(lower(inputs))
     assert_close(model(inputs), expected)
 
     cells = [case.cell(name="lower"), case.cell(name="upper")]
-    for cell in (cells, keras.layers.StackedRNNCells(cells)):
-        rnn = keras.layers.RNN(cell, return_sequences=True)
-        stack = keras.Sequential([keras.Input((None, FEATURES)), rnn])
-        for one, layer in zip(cells, model.layers, strict=True):
-            one.set_weights(layer.get_weights())
-        assert_close(stack(inputs), expected)
+    stacked_cells = keras.layers.StackedRNNCells(cells)
+    rnn = keras.layers.RNN(stacked_cells, return_sequences=True)
+    stack = keras.Sequential([keras.Input((None, FEATURES)), rnn])
+    for cell, layer in zip(cells, model.layers, strict=True):
+        cell.set_weights(layer.get_weights())
+    assert_close(stack(inputs), expected)
     assert_close(tf.function(stack)(inputs), expected)
     stack.save(tmp_path / "stack.keras")
     again = keras.saving.load_model(tmp_path / "stack.keras")
@@ -753,6 +762,9 @@ def test_mixed_float16(case, policy):
     policy("mixed_float16")
     layer = case.layer(return_sequences=True, return_state=True)
     built(layer, like=reference(case))
+    # A controller that was given computes in half precision, the memory does not.
+    given = isinstance(case.arguments(0.0).get("controller"), keras.layers.Layer)
+    tolerances = (1e-2, 1e-2) if given else (1e-5, 1e-6)
     assert layer.compute_dtype == layer.cell.compute_dtype == "float32"
     for weight in layer.weights:
         assert weight.dtype == "float32"
@@ -762,12 +774,13 @@ def test_mixed_float16(case, policy):
         results = call(inputs)
         for value in results:
             assert value.dtype == "float32"
-        assert_close(results, reference(case)(inputs))
+        assert_close(results, eager_reference(case)[0], *tolerances)
     output, state = layer.cell(inputs[:, 0], layer.cell.get_initial_state(BATCH))
     assert {value.dtype for value in [output, *state]} == {tf.float32}
     # Keras hands a float16 sequence on where the layer before computed in it.
     halved = inputs.astype("float16")
-    assert_close(layer(halved), reference(case)(halved.astype("float32")))
+    expected = reference(case)(halved.astype("float32"))
+    assert_close(layer(halved), expected, *tolerances)
 
 
 @each_case
@@ -777,7 +790,7 @@ def test_mixed_float16_fit(case, wrapping, policy):
     memory = keras.layers.RNN(case.cell()) if wrapping == "rnn" else case.layer()
     model = keras.Sequential([keras.layers.Dense(4), memory, keras.layers.Dense(2)])
     model.compile("adam", "mse", run_eagerly=True)  # Graphs cost seconds each.
-    inputs = random_inputs(steps=3)
+    inputs = random_inputs(steps=2)
     history = model.fit(inputs, np.ones((BATCH, 2)), verbose=0)
     assert_finite(history.history["loss"])
     assert memory.cell.compute_dtype == "float32"
@@ -810,11 +823,10 @@ def test_float64(case, policy):
     eager = layer(inputs)
     for value in [*eager, *layer.get_initial_state(BATCH)]:
         assert value.dtype == "float64"
-    assert_close(tf.function(layer)(inputs), eager, rtol=1e-12, atol=1e-13)
     # Computed in float64 and not only handed out as such.
-    assert_close(eager, reference(case)(inputs.astype("float32")), 1e-4, 1e-5)
+    assert_close(eager, eager_reference(case)[0], rtol=1e-4, atol=1e-5)
     shift = 1e-10 * np.ones_like(inputs)
-    moved = np.abs(np.asarray(layer(inputs + shift)[0] - eager[0]))
+    moved = np.abs(np.asarray(tf.function(layer)(inputs + shift)[0] - eager[0]))
     assert np.all(np.max(moved, axis=-1) > 1e-14) and np.max(moved) < 1e-7
 
 
@@ -867,22 +879,27 @@ def test_fit_changes_every_weight(case):
     randomize(layer)
     trainable = [weight.numpy() for weight in layer.trainable_weights]
     fixed = [weight.numpy() for weight in layer.non_trainable_weights]
-    optimizer = keras.optimizers.Adam(0.01)
+    optimizer = keras.optimizers.Adam(1e-6)
     optimizer.build(model.trainable_variables)  # Or Keras traces the step twice.
     model.compile(optimizer, "mse")
-    inputs = random_inputs(batch=2 * BATCH)
+    inputs = random_inputs(batch=2 * BATCH, steps=3)
     targets = np.ones((2 * BATCH, layer.cell.output_size))
-    history = model.fit(inputs, targets, batch_size=BATCH, epochs=2, verbose=0)
+    history = model.fit(
+        inputs, targets, batch_size=BATCH, epochs=2, shuffle=False, verbose=0
+    )
     assert len(history.history["loss"]) == 2
     assert_finite(history.history["loss"])
+    # The same sequences and nearly the same weights, but other dropout masks.
+    assert_differs(*history.history["loss"])
     for weight, before in zip(layer.trainable_weights, trainable, strict=True):
         assert_finite(weight)
         assert np.any(weight.numpy() != before), weight.path
     for weight, before in zip(layer.non_trainable_weights, fixed, strict=True):
         assert_equal(weight, before)
     # No mask of the traced step is left.
-    assert_equal(model(inputs), model(inputs))
-    assert_close(model(inputs[:2]), model(inputs)[:2])
+    outputs = model(inputs)
+    assert_equal(model(inputs), outputs)
+    assert_close(model(inputs[:2]), outputs[:2])
 
 
 @each_case
@@ -897,9 +914,11 @@ def test_dropout(case, wrapping):
     def eager(inputs):
         return layer(inputs, training=True)
 
-    signature = [tf.TensorSpec((None, 2, FEATURES))]
-    graph = tf.function(eager, input_signature=signature)
-    for train in (eager, graph):
+    trained = [eager]
+    if wrapping == "rnn":  # Another test fits the layer in graph mode.
+        signature = [tf.TensorSpec((None, 2, FEATURES))]
+        trained.append(tf.function(eager, input_signature=signature))
+    for train in trained:
         one, other = train(inputs), train(inputs)
         assert_differs(one, expected)
         assert_differs(one, other)
@@ -917,7 +936,7 @@ def test_dropout(case, wrapping):
 def test_dropout_of_stacked_cells(case):
     cells = [case.cell(dropout=0.3, name=name) for name in ("lower", "upper")]
     rnn = built(keras.layers.RNN(cells))
-    inputs = random_inputs(steps=2)
+    inputs = random_inputs(steps=1)
     assert_differs(rnn(inputs, training=True), rnn(inputs, training=True))
     outputs = rnn(np.repeat(inputs[:1], 2, axis=0), training=True)
     assert_differs(outputs[0], outputs[1])

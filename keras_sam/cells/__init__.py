@@ -2,5 +2,6 @@
 
 from keras_sam.cells.dnc import DNCCell
 from keras_sam.cells.ntm import NTMCell
+from keras_sam.cells.sam import SAMCell
 
-__all__ = ["DNCCell", "NTMCell"]
+__all__ = ["DNCCell", "NTMCell", "SAMCell"]

@@ -340,18 +340,27 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
                 self.state_shapes.items(), states, strict=False
             )
         }
-        controller_state = states[len(fields) :]
-        structure = self.controller.state_size
-        if not isinstance(structure, int):
-            controller_state = keras.tree.pack_sequence_as(structure, controller_state)
+        controller_state = self.nest_controller(states[len(fields) :])
         return self.State(controller=controller_state, **fields)
+
+    def nest_controller(self, states):
+        """The controller's states, from a flat list to what the controller takes."""
+        structure = self.controller.state_size
+        if isinstance(structure, int):
+            return states
+        return keras.tree.pack_sequence_as(structure, states)
 
     # One step.
 
     def call(self, inputs, states, training=False):
         # Keras hands `training` down to the layers called within.
         output, state, _ = self.step(inputs, self.unpack_state(states))
-        return output, self.pack_state(state)
+        new_states = self.pack_state(state)
+        # Loops ask that a state's static shape does not change, and operations that
+        # take the batch size from a tensor forget it.
+        for new, old in zip(new_states, keras.tree.flatten(states), strict=True):
+            new.set_shape(old.shape)
+        return output, new_states
 
     def step(self, inputs, state):
         """One time step on a named state.
@@ -364,16 +373,34 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             The output `[batch, output_size]`; the new `State`; a dictionary of
             what the cell decided at this step (gates and the like).
         """
-        reads = self._flat_reads(state.read_vectors)
-        hidden, controller_state = self.controller(
-            tf.concat([inputs, reads], axis=-1), state.controller
+        hidden, controller_state = self.run_controller(
+            inputs, state.read_vectors, state.controller
         )
-        fields, gates = self.access(self._clip(self.project_interface(hidden)), state)
-        reads = self._flat_reads(fields["read_vectors"])
-        output = self._clip(
+        fields, gates = self.access(self.interface_vector(hidden), state)
+        output = self.output_vector(hidden, fields["read_vectors"])
+        return output, self.State(controller=controller_state, **fields), gates
+
+    def run_controller(self, inputs, read_vectors, controller_state):
+        """The controller's output and new state.
+
+        Args:
+            inputs: Tensor `[batch, features]`.
+            read_vectors: Tensor `[batch, R, W]`, of the step before.
+            controller_state: The controller's own states.
+        """
+        reads = self._flat_reads(read_vectors)
+        return self.controller(tf.concat([inputs, reads], axis=-1), controller_state)
+
+    def interface_vector(self, hidden):
+        """What a controller's output tells the memory, `[batch, interface_size]`."""
+        return self._clip(self.project_interface(hidden))
+
+    def output_vector(self, hidden, read_vectors):
+        """The cell's output, `[batch, output_size]`."""
+        reads = self._flat_reads(read_vectors)
+        return self._clip(
             self.output_projection(tf.concat([self.bypass(hidden), reads], axis=-1))
         )
-        return output, self.State(controller=controller_state, **fields), gates
 
     def project_interface(self, hidden):
         """The interface vector, before clipping, of a controller's output."""

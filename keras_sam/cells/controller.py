@@ -2,9 +2,10 @@
 
 import keras
 import tensorflow as tf
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 
-class FeedForwardCell(keras.layers.Layer):
+class FeedForwardCell(keras.layers.Layer, DropoutRNNCell):
     """A dense layer that passes for an RNN cell: it has no state.
 
     The feed-forward controller of [Graves et al., 2014](
@@ -22,9 +23,10 @@ class FeedForwardCell(keras.layers.Layer):
         self.dense = keras.layers.Dense(
             units, activation, dtype=self.dtype_policy, name="dense", **dense_arguments
         )
-        self.input_dropout = keras.layers.Dropout(
-            dropout, seed=seed, dtype=self.dtype_policy
-        )
+        # As in an LSTM cell: one dropout mask for all the steps of a sequence.
+        self.dropout = dropout
+        self.recurrent_dropout = 0.0
+        self.seed_generator = keras.random.SeedGenerator(seed)
         self.state_size = []
         self.output_size = units
 
@@ -32,7 +34,9 @@ class FeedForwardCell(keras.layers.Layer):
         self.dense.build(input_shape)
 
     def call(self, inputs, states, training=False):
-        return self.dense(self.input_dropout(inputs, training=training)), []
+        if training and self.dropout:
+            inputs = inputs * self.get_dropout_mask(inputs)
+        return self.dense(inputs), []
 
     def get_initial_state(self, batch_size=None):
         return []

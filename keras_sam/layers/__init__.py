@@ -2,5 +2,6 @@
 
 from keras_sam.layers.dnc import DNC
 from keras_sam.layers.ntm import NTM
+from keras_sam.layers.sam import SAM
 
-__all__ = ["DNC", "NTM"]
+__all__ = ["DNC", "NTM", "SAM"]

@@ -20,6 +20,12 @@ from keras_sam.ops.linkage import (
 )
 from keras_sam.ops.location import circular_shift, interpolate, sharpen
 from keras_sam.ops.memory import erase_and_add, read
+from keras_sam.ops.sparse import (
+    first_occurrences,
+    same_slots,
+    sparse_read,
+    sparse_write,
+)
 
 __all__ = [
     "allocation_weights",
@@ -28,10 +34,14 @@ __all__ = [
     "cosine_similarity",
     "directional_weights",
     "erase_and_add",
+    "first_occurrences",
     "interpolate",
     "read",
     "retention",
+    "same_slots",
     "sharpen",
+    "sparse_read",
+    "sparse_write",
     "update_link",
     "update_precedence",
     "usage_after_read",

@@ -1,0 +1,400 @@
+"""The cell of Sparse Access Memory."""
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_sam import index as indexes
+from keras_sam import ops, usage
+from keras_sam.arguments import check_positive_integer
+from keras_sam.cells.base import MemoryCell
+
+
+class SAMState(NamedTuple):
+    """State of a `SAMCell`; R read heads that read K slots each."""
+
+    memory: Any  # [batch, N, W]
+    last_access: Any  # [batch, nodes]: the levels of keras_sam.usage's tree
+    time: Any  # [batch, 1]: of the next step
+    index: Any  # [batch, size]: the index's own
+    read_slots: Any  # [batch, R, K], whole numbers
+    read_weights: Any  # [batch, R, K]
+    read_vectors: Any  # [batch, R, W]
+    controller: Any  # the controller's own states
+
+
+class SAMInterface(NamedTuple):
+    """What the controller tells the memory; R read heads, H write heads."""
+
+    queries: Any  # [batch, R, W]
+    strengths: Any  # [batch, R]
+    vectors: Any  # [batch, H, W]
+    write_gates: Any  # [batch, H]
+    interpolation_gates: Any  # [batch, H]
+
+
+# Untouched slots are the oldest, given rows come next, then the first step.
+UNTOUCHED, GIVEN, FIRST_STEP = 0.0, 1.0, 2.0
+
+
+@keras.saving.register_keras_serializable(package="keras_sam")
+class SAMCell(MemoryCell):
+    """RNN cell of Sparse Access Memory (SAM).
+
+    The cell of [Rae et al., 2016](https://arxiv.org/abs/1610.09027) reads, from each
+    head, the K words most like the head's query, and writes to the slots just read
+    and to the least recently accessed one:
+
+        w_w = alpha (gamma w_r + (1 - gamma) I_lra)      write weights, equation 5
+        M   = (1 - I_lra 1^T) M + w_w a^T                erase and write, equation 3
+        s_k = the K slots whose words are most like q    found by the index
+        w_r = softmax_k(b cosine(q, M[s_k]))             read weights
+        r   = sum_k w_r[k] M[s_k]                        read vector, equation 4
+
+    where the read weights on the right of the first line are those of the step
+    before, the write gate alpha and the interpolation gate gamma come from sigmoids and
+    the strength b from oneplus (1 + softplus). A slot is accessed when the weights of
+    all heads on it, written and read, exceed `usage_threshold` in sum.
+
+    The least recently accessed word is erased whatever the write gate says, as in the
+    paper: a full memory loses its oldest word at each step. Gradients flow through the
+    words and weights, not through the choice of slots.
+
+    In `keras.layers.RNN` the cell is a function of its states: a step costs a copy of
+    the memory in graph mode, O(N).
+
+    Args:
+        units: Integer, the size of the controller.
+        memory_slots: Integer N, the number of words. Defaults to `65536`.
+        word_size: Integer W, the numbers in a word. Defaults to `32`.
+        read_heads: Integer R. Defaults to `4`.
+        write_heads: Integer: 1 (one vector is written to all the slots that the read
+            heads have read, their weights averaged) or R (the paper's access heads:
+            each with its vector, gates, its read head's slots and a least recently
+            accessed slot of its own). Defaults to `1`.
+        reads_per_head: Integer K, at most N. Defaults to `4`.
+        index: `"exact"`, `"auto"` or a `keras_sam.index.Index`: how the K words are
+            found. `"auto"` is `"exact"` today. Defaults to `"auto"`.
+        usage_threshold: Number in (0, 1), the delta above. Defaults to `0.005`.
+        controller: `"lstm"`, `"dense"` (feed-forward, tanh) or any Keras RNN cell,
+            such as `keras.layers.GRUCell(100)`, whose size is then its own; `units`
+            is the width of the output. Defaults to `"lstm"`.
+        **kwargs: The arguments that `keras_sam.DNCCell` has from `output_size` on,
+            but `initial_memory`, which is always `"constant"`.
+
+    Call arguments:
+        inputs: Tensor `[batch, features]`, one time step.
+        states: List of tensors as `get_initial_state` or the step before returns.
+        training: Boolean, whether dropout is active.
+
+    Returns:
+        The output `[batch, output_size]` and the list of new states.
+
+    Raises:
+        ValueError: If a size is not a positive integer, an option is unknown, K
+            exceeds N, N exceeds 2^24 (states hold slot numbers in floats),
+            `usage_threshold` is not in (0, 1), or the dtype is a half precision.
+
+    The state has the fields `memory` `[batch, N, W]`, `last_access` (the tree of
+    `keras_sam.usage`), `time` `[batch, 1]`, `index`, `read_slots` and `read_weights`
+    `[batch, R, K]`, `read_vectors` `[batch, R, W]` and `controller`; a trace also has
+    `write_slots` and `write_weights` `[batch, writes]`, `write_gates`,
+    `interpolation_gates` and `read_strengths`.
+
+    Example:
+
+    >>> cell = keras_sam.SAMCell(16, memory_slots=1024, word_size=8)
+    >>> states = cell.get_initial_state(batch_size=2)
+    >>> output, states = cell(np.ones((2, 3), "float32"), states)
+    >>> output.shape
+    TensorShape([2, 16])
+    >>> cell.unpack_state(states).read_slots.shape
+    TensorShape([2, 4, 4])
+    """
+
+    State = SAMState
+    untraced_fields = ("memory", "last_access", "index", "time", "controller")
+
+    def __init__(
+        self,
+        units,
+        memory_slots=65536,
+        word_size=32,
+        read_heads=4,
+        write_heads=1,
+        reads_per_head=4,
+        index="auto",
+        usage_threshold=0.005,
+        controller="lstm",
+        initial_read_vectors="zeros",
+        **kwargs,
+    ):
+        if "initial_memory" in kwargs:
+            raise ValueError(
+                "The memory of a SAM starts as a constant, or as what is given to "
+                "`get_initial_state(memory=)`. "
+                f"Received: initial_memory={kwargs['initial_memory']!r}"
+            )
+        self.write_heads = check_positive_integer("write_heads", write_heads)
+        self.reads_per_head = check_positive_integer("reads_per_head", reads_per_head)
+        self.index = indexes.get("exact" if index == "auto" else index)
+        if not 0.0 < usage_threshold < 1.0:
+            raise ValueError(
+                "`usage_threshold` must be between 0 and 1. "
+                f"Received: usage_threshold={usage_threshold!r}"
+            )
+        self.usage_threshold = usage_threshold
+        super().__init__(
+            units,
+            memory_slots,
+            word_size,
+            read_heads,
+            controller,
+            initial_read_vectors=initial_read_vectors,
+            **kwargs,
+        )
+        if self.write_heads not in (1, self.read_heads):
+            raise ValueError(
+                "`write_heads` must be 1 or one for each read head. Received: "
+                f"write_heads={self.write_heads}, read_heads={self.read_heads}"
+            )
+        if max(self.reads_per_head, self.write_heads) > self.memory_slots:
+            raise ValueError(
+                "`reads_per_head` and `write_heads` must be at most `memory_slots`. "
+                f"Received: reads_per_head={self.reads_per_head}, "
+                f"write_heads={self.write_heads}, memory_slots={self.memory_slots}"
+            )
+        if self.memory_slots > usage.LATEST_TIME:
+            raise ValueError(
+                "`memory_slots` must be at most 2**24: states hold slot numbers in "
+                f"floats. Received: memory_slots={self.memory_slots}"
+            )
+
+    @property
+    def state_shapes(self):
+        reads = (self.read_heads, self.reads_per_head)
+        return {
+            "memory": (self.memory_slots, self.word_size),
+            "last_access": (sum(usage.level_sizes(self.memory_slots)),),
+            "time": (1,),
+            "index": (self.index.state_size(self.memory_slots, self.word_size),),
+            "read_slots": reads,
+            "read_weights": reads,
+            "read_vectors": (self.read_heads, self.word_size),
+        }
+
+    @property
+    def interface_size(self):
+        return sum(self._interface_sizes())
+
+    def _interface_sizes(self):
+        """Queries, strengths, write vectors, write gates, interpolation gates."""
+        reads, writes, words = self.read_heads, self.write_heads, self.word_size
+        return [reads * words, reads, writes * words, writes, writes]
+
+    def initial_fields(self, batch_size, given_rows):
+        fields = super().initial_fields(batch_size, given_rows)
+        given = tf.range(self.memory_slots) < given_rows
+        times = self._for_each(
+            batch_size, tf.cast(tf.where(given, GIVEN, UNTOUCHED), self.compute_dtype)
+        )
+        slots = tf.range(self.reads_per_head, dtype=self.compute_dtype)
+        slots = tf.tile(slots[tf.newaxis], (self.read_heads, 1))
+        return {
+            **fields,
+            "last_access": tf.concat(usage.build_tree(times), axis=-1),
+            "time": tf.fill((batch_size, 1), tf.cast(FIRST_STEP, self.compute_dtype)),
+            "index": self.index.reset(fields["memory"], given_rows),
+            "read_slots": self._for_each(batch_size, slots),
+            "read_weights": tf.zeros(
+                (batch_size, self.read_heads, self.reads_per_head), self.compute_dtype
+            ),
+        }
+
+    def access(self, interface, state):
+        parts = self.parse_interface(interface)
+        time, tree = usage.rebase(
+            tf.stop_gradient(state.time), self.split_tree(state.last_access)
+        )
+        old_slots = tf.cast(tf.round(state.read_slots), tf.int32)
+
+        slots = self.write_slots(old_slots, tree)
+        weights = self.write_weights(parts, state.read_weights)
+        old_rows = tf.gather(state.memory, slots, batch_dims=1)
+        rows = self.written_rows(old_rows, slots, weights, parts.vectors)
+        memory = ops.sparse_write(state.memory, slots, rows)
+        index = self.index.insert(
+            tf.stop_gradient(state.index), slots, tf.stop_gradient(rows)
+        )
+
+        read_slots = self.index.search(
+            index, memory, parts.queries, self.reads_per_head
+        )
+        read_weights, read_vectors = self._read(memory, read_slots, parts)
+
+        accessed_slots, accessed = self.accessed(
+            slots, weights, read_slots, read_weights
+        )
+        tree = usage.mark_accessed(tree, accessed_slots, accessed, time[:, 0])
+        fields = {
+            "memory": memory,
+            "last_access": tf.concat(tree, axis=-1),
+            "time": time + 1.0,
+            "index": index,
+            "read_slots": tf.cast(read_slots, self.compute_dtype),
+            "read_weights": read_weights,
+            "read_vectors": read_vectors,
+        }
+        return fields, {
+            "write_slots": slots,
+            "write_weights": weights,
+            "write_gates": parts.write_gates,
+            "interpolation_gates": parts.interpolation_gates,
+            "read_strengths": parts.strengths,
+        }
+
+    # The pieces of a step, for keras_sam.recurrence as well: between the gather of
+    # the old rows and the writing of the new ones, and between the gather of the
+    # words found and the read vectors, nothing knows N.
+
+    def parse_interface(self, interface):
+        """The parts of an interface vector, as a `SAMInterface`."""
+        queries, strengths, vectors, write_gates, interpolation_gates = tf.split(
+            interface, self._interface_sizes(), axis=-1
+        )
+        return SAMInterface(
+            queries=tf.reshape(queries, (-1, self.read_heads, self.word_size)),
+            strengths=1.0 + tf.nn.softplus(strengths),
+            vectors=tf.reshape(vectors, (-1, self.write_heads, self.word_size)),
+            write_gates=tf.sigmoid(write_gates),
+            interpolation_gates=tf.sigmoid(interpolation_gates),
+        )
+
+    def split_tree(self, flat):
+        """The levels of the tree of last accesses, out of the state's one tensor."""
+        return tf.split(
+            tf.stop_gradient(flat), usage.level_sizes(self.memory_slots), axis=-1
+        )
+
+    @property
+    def writes_per_head(self):
+        """The slots read at the step before, and the least recently accessed one."""
+        return self.read_heads * self.reads_per_head // self.write_heads + 1
+
+    def write_slots(self, read_slots, tree):
+        """Where to write: for each write head the slots read before, and an old one.
+
+        Args:
+            read_slots: Integer tensor `[batch, R, K]`, of the step before.
+            tree: List of tensors, see `keras_sam.usage`.
+
+        Returns:
+            Integer tensor `[batch, writes]`, head by head.
+        """
+        slots = tf.reshape(read_slots, (-1, self.write_heads, self.writes_per_head - 1))
+        oldest = usage.least_recently_accessed(tree, self.write_heads)
+        slots = tf.concat([slots, oldest[..., tf.newaxis]], axis=-1)
+        return tf.reshape(slots, (-1, self.write_heads * self.writes_per_head))
+
+    def write_weights(self, parts, read_weights):
+        """The weights of the slots that `write_slots` names, `[batch, writes]`."""
+        weights = tf.reshape(
+            read_weights, (-1, self.write_heads, self.writes_per_head - 1)
+        )
+        if self.write_heads == 1:
+            weights = weights / self.read_heads
+        gamma = parts.interpolation_gates[..., tf.newaxis]
+        weights = parts.write_gates[..., tf.newaxis] * tf.concat(
+            [gamma * weights, 1.0 - gamma], axis=-1
+        )
+        return tf.reshape(weights, (-1, self.write_heads * self.writes_per_head))
+
+    def written_rows(self, old_rows, slots, weights, vectors):
+        """New words: the oldest slots are erased, then all heads add.
+
+        Args:
+            old_rows: Tensor `[batch, writes, W]`.
+            slots: Integer tensor `[batch, writes]`; a slot named twice gets both.
+            weights: Tensor `[batch, writes]`.
+            vectors: Tensor `[batch, write heads, W]`.
+
+        Returns:
+            Tensor `[batch, writes, W]`, the same for entries of the same slot.
+        """
+        weights = tf.reshape(weights, (-1, self.write_heads, self.writes_per_head, 1))
+        added = tf.reshape(
+            weights * vectors[:, :, tf.newaxis],
+            (-1, self.write_heads * self.writes_per_head, self.word_size),
+        )
+        oldest = tf.one_hot(
+            self.writes_per_head - 1, self.writes_per_head, dtype=weights.dtype
+        )
+        oldest = tf.tile(oldest, [self.write_heads])
+        same = ops.same_slots(slots, weights.dtype)
+        erased = tf.minimum(tf.linalg.matvec(same, oldest), 1.0)
+        return (1.0 - erased)[..., tf.newaxis] * old_rows + tf.matmul(same, added)
+
+    def read_weights(self, words, parts):
+        """Content weights over the words found.
+
+        Args:
+            words: Tensor `[batch, R, K, W]`.
+            parts: A `SAMInterface`.
+
+        Returns:
+            Tensor `[batch, R, K]`.
+        """
+        shape = (-1, self.read_heads, self.reads_per_head)
+        similarity = ops.cosine_similarity(
+            tf.reshape(words, (-1, self.reads_per_head, self.word_size)),
+            tf.reshape(parts.queries, (-1, 1, self.word_size)),
+        )
+        similarity = tf.reshape(similarity, shape)
+        return tf.nn.softmax(similarity * parts.strengths[..., tf.newaxis])
+
+    def _read(self, memory, slots, parts):
+        batch = tf.shape(memory)[0]
+        # Rows of all sequences below one another: their gradient stays sparse.
+        all_rows = tf.reshape(memory, (-1, self.word_size))
+        first_row = tf.range(batch)[:, tf.newaxis, tf.newaxis] * self.memory_slots
+        weights = self.read_weights(tf.gather(all_rows, slots + first_row), parts)
+        sequence, head, _ = tf.meshgrid(
+            tf.range(batch),
+            tf.range(self.read_heads),
+            tf.range(self.reads_per_head),
+            indexing="ij",
+        )
+        indices = tf.reshape(tf.stack([sequence, head, slots], axis=-1), (-1, 3))
+        sparse_weights = tf.SparseTensor(
+            tf.cast(indices, tf.int64),
+            tf.reshape(weights, [-1]),
+            tf.cast(tf.stack([batch, self.read_heads, self.memory_slots]), tf.int64),
+        )
+        return weights, ops.sparse_read(all_rows, sparse_weights)
+
+    def accessed(self, write_slots, write_weights, read_slots, read_weights):
+        """Which slots a step has accessed: those with more weight than the threshold.
+
+        Returns:
+            Integer tensor `[batch, writes + R K]`, slots; boolean tensor, whether
+            they count.
+        """
+        batch = tf.shape(write_slots)[0]
+        slots = tf.concat([write_slots, tf.reshape(read_slots, (batch, -1))], axis=-1)
+        weights = tf.stop_gradient(
+            tf.concat([write_weights, tf.reshape(read_weights, (batch, -1))], axis=-1)
+        )
+        weights = tf.linalg.matvec(ops.same_slots(slots, weights.dtype), weights)
+        return slots, weights > self.usage_threshold
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("initial_memory")
+        return {
+            **config,
+            "write_heads": self.write_heads,
+            "reads_per_head": self.reads_per_head,
+            "index": keras.saving.serialize_keras_object(self.index),
+            "usage_threshold": self.usage_threshold,
+        }

@@ -1,0 +1,74 @@
+"""What every index can do."""
+
+import abc
+
+
+class Index(abc.ABC):
+    """Finds the K slots of a memory whose words are most like a query.
+
+    An index holds no data: what it knows of a sequence's memory is a state, a tensor
+    `[batch, state_size]` that the cell carries from step to step like all its states.
+    No gradient flows through the choice of slots ([Rae et al., 2016](
+    https://arxiv.org/abs/1610.09027), section 3.5).
+
+    Attributes:
+        is_exact: Boolean, whether it always finds the K most alike.
+        supports_jit: Boolean, whether XLA can compile it.
+    """
+
+    is_exact = False
+    supports_jit = False
+
+    @abc.abstractmethod
+    def state_size(self, memory_slots, word_size):
+        """How many numbers a sequence's state takes: an integer."""
+
+    @abc.abstractmethod
+    def reset(self, memory, given_rows):
+        """The state for a memory of which only the first rows have been written.
+
+        Args:
+            memory: Tensor `[batch, N, W]`. All its rows after the given ones are
+                alike.
+            given_rows: Integer.
+
+        Returns:
+            Tensor `[batch, state_size]`.
+        """
+
+    @abc.abstractmethod
+    def insert(self, state, slots, rows, active=None):
+        """The state once some slots have got new words.
+
+        Args:
+            state: Tensor `[batch, state_size]`.
+            slots: Integer tensor `[batch, writes]`, duplicates allowed.
+            rows: Tensor `[batch, writes, W]`, the new words; the same for duplicates.
+            active: Optional boolean tensor `[batch]`: the sequences in which anything
+                was written.
+
+        Returns:
+            Tensor `[batch, state_size]`.
+        """
+
+    @abc.abstractmethod
+    def search(self, state, memory, queries, count):
+        """The slots whose words have the largest cosine similarity to the queries.
+
+        Args:
+            state: Tensor `[batch, state_size]`.
+            memory: Tensor `[batch, N, W]`.
+            queries: Tensor `[batch, heads, W]`.
+            count: Integer K, at most N.
+
+        Returns:
+            Integer tensor `[batch, heads, K]`, different slots, the most alike first.
+        """
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)

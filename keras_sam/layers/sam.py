@@ -1,0 +1,90 @@
+"""Sparse Access Memory as a layer."""
+
+import keras
+
+from keras_sam.cells.sam import SAMCell
+from keras_sam.layers.base import MemoryRNN
+from keras_sam.recurrence import SparseRecurrence
+
+
+@keras.saving.register_keras_serializable(package="keras_sam")
+class SAM(MemoryRNN):
+    """Sparse Access Memory (SAM) layer.
+
+    A `keras_sam.SAMCell`, whose docstring has the equations, over whole sequences, in
+    a program that XLA compiles, within a model that is compiled or not: the memory
+    stays in place, so that a step costs the same for a thousand words and a million
+    (`keras_sam.recurrence`). It compiles once for each batch size and each of a few
+    padded lengths, which takes seconds. Masked steps change nothing and cost the same.
+
+    Args:
+        units, memory_slots, word_size, ...: All arguments of `keras_sam.SAMCell`.
+        return_sequences: Boolean, whether to return the output of every step
+            or of the last one. Defaults to `False`.
+        return_state: Boolean, whether to return the last state as well.
+            Defaults to `False`.
+        go_backwards: Boolean, whether to go through the sequence from its end.
+            Defaults to `False`.
+        stateful: Boolean, whether row i of a batch continues row i of the batch
+            before; `reset_state()` starts anew. Defaults to `False`.
+        unroll: Boolean, whether to unroll the loop, with `jit_compile=False` only.
+            Defaults to `False`.
+        zero_output_for_mask: Boolean, whether the output of a masked step is 0
+            instead of the output before it. Defaults to `False`.
+        jit_compile: `"auto"`, `True` or `False`. With `"auto"` or `True` the sequence
+            is compiled as above; `False` runs the cell in the loop of
+            `keras.layers.RNN`, which copies the memory at each step in graph mode.
+            Defaults to `"auto"`.
+
+    Call arguments:
+        sequences: Tensor `[batch, time, features]`.
+        initial_state: List of tensors as `get_initial_state` returns. Defaults to
+            the cell's initial state.
+        mask: Boolean tensor `[batch, time]`; a step where it is `False` changes
+            neither the memory nor the output.
+        training: Boolean, whether dropout is active.
+
+    Returns:
+        The outputs `[batch, time, output_size]` with `return_sequences`, else the
+        last one, `[batch, output_size]`; with `return_state`, followed by the
+        tensors of the last state (`layer.cell.unpack_state` names them).
+
+    Raises:
+        ValueError: As `keras_sam.SAMCell`; if the index or `unroll` does not go with
+            `jit_compile=True`.
+
+    Example:
+
+    >>> layer = keras_sam.SAM(16, memory_slots=2**16, word_size=8, output_size=3)
+    >>> layer(np.ones((2, 5, 4), "float32")).shape
+    TensorShape([2, 3])
+    >>> trace = layer.trace(np.ones((2, 5, 4)))
+    >>> trace["read_slots"].shape  # [batch, time, heads, K]
+    TensorShape([2, 5, 4, 4])
+    """
+
+    cell_class = SAMCell
+
+    def __init__(self, *cell_arguments, **kwargs):
+        super().__init__(*cell_arguments, **kwargs)
+        can_compile = self.cell.index.supports_jit and not self.unroll
+        if self.jit_compile is True and not can_compile:
+            raise ValueError(
+                "`jit_compile=True` needs an index that XLA can compile, and "
+                "unroll=False. "
+                f"Received: index={self.cell.index!r}, unroll={self.unroll}"
+            )
+        self._compiled = can_compile and self.jit_compile is not False
+        self._recurrence = SparseRecurrence(self)
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        if not self._compiled:
+            # Past MemoryRNN, whose compiled loop is for dense cells.
+            return keras.layers.RNN.inner_loop(
+                self, sequences, initial_state, mask, training
+            )
+        if self.go_backwards:
+            sequences = keras.ops.flip(sequences, axis=1)
+            mask = None if mask is None else keras.ops.flip(mask, axis=1)
+        outputs, states = self._recurrence(sequences, initial_state, mask, training)
+        return outputs[:, -1], outputs, states

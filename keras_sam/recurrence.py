@@ -1,0 +1,476 @@
+"""The sequence of a sparse cell as one operation, with a gradient of its own.
+
+Between a gather of the slots to be written, the scatter of their new words and the
+gather of the words read, a step of a sparse cell is a dense function of a few small
+tensors. Forward, the memory stays in place and each step records the small function's
+arguments, O(K) numbers. Backward, each step runs that function again on what was
+recorded, under a tape, and touches the memory's gradient, which stays in place too,
+with one gather and one scatter ([Rae et al., 2016](https://arxiv.org/abs/1610.09027),
+section 3.4, whose backward pass undoes the writes instead). Neither knows N.
+
+Compiled by XLA, which keeps a buffer in place only if each step does a single scatter
+on it: written and read slots share one scatter in the backward pass.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_sam import usage
+from keras_sam.ops.sparse import first_occurrences
+
+
+class Carry(NamedTuple):
+    """What goes from step to step of the forward pass, besides the memory."""
+
+    tree: Any  # list of tensors, see keras_sam.usage
+    time: Any  # [batch, 1]
+    index: Any  # [batch, size]
+    read_slots: Any  # [batch, R, K], integers
+    small: Any  # see Small
+    output: Any  # [batch, output_size]
+
+
+class Small(NamedTuple):
+    """The part of the state that has a gradient, but for the memory."""
+
+    read_weights: Any  # [batch, R, K]
+    read_vectors: Any  # [batch, R, W]
+    controller: Any  # list of tensors
+
+
+class Record(NamedTuple):
+    """What a step keeps for the backward pass."""
+
+    small: Any  # before the step
+    write_slots: Any  # [batch, writes]
+    old_rows: Any  # [batch, writes, W]
+    read_slots: Any  # [batch, R, K]
+    words: Any  # [batch, R, K, W]
+
+
+def bucket_length(length):
+    """The length that a sequence is padded to: at most an eighth more steps.
+
+    Eight lengths for each doubling, so that a data set of many lengths compiles few
+    programs.
+
+    Args:
+        length: Integer or scalar integer tensor.
+
+    Returns:
+        The same, at least `length`.
+    """
+    if isinstance(length, int):
+        unit = max(1, 2 ** (max(length, 1).bit_length() - 4))
+        return -(-length // unit) * unit
+    octave = tf.math.floor(
+        tf.math.log(tf.cast(tf.maximum(length, 1), tf.float64)) / math.log(2) + 1e-9
+    )
+    unit = tf.maximum(1, tf.cast(2.0 ** (octave - 3.0), tf.int32))
+    return -(-length // unit) * unit
+
+
+class SparseRecurrence:
+    """Runs the sequences of a layer of a sparse cell.
+
+    Args:
+        layer: A `keras.layers.RNN` around a `keras_sam.SAMCell`.
+    """
+
+    def __init__(self, layer):
+        self._layer = layer
+        self._cell = layer.cell
+        options = {"jit_compile": True, "autograph": False}
+        self._forward = tf.function(self._run_forward, **options)
+        self._backward = tf.function(self._run_backward, **options)
+        # In a graph even for an eager caller: see keras_sam.layers.compiled.
+        self._run = tf.function(self._run_with_gradient, autograph=False)
+
+    def __call__(self, sequences, initial_state, mask, training):
+        """Outputs `[batch, time, output_size]` and the list of final states."""
+        steps = sequences.shape[1]
+        if steps is None:
+            steps = tf.shape(sequences)[1]
+        padding = bucket_length(steps) - steps
+        sequences = tf.pad(sequences, [[0, 0], [0, padding], [0, 0]])
+        if mask is not None:
+            mask = tf.pad(mask, [[0, 0], [0, padding]])
+        outputs, *states = self._run(
+            sequences,
+            tuple(initial_state),
+            mask,
+            tf.convert_to_tensor(steps),
+            training,
+        )
+        return outputs[:, :steps], states
+
+    def _run_with_gradient(self, sequences, initial_state, mask, steps, training):
+        @tf.custom_gradient
+        def run(*inputs):
+            results, residuals = self._forward(inputs, mask, steps, training)
+
+            def gradient(*upstream, variables=()):
+                gradients, of_weights = self._backward(
+                    inputs, mask, steps, training, residuals, upstream
+                )
+                by_variable = {
+                    variable.value.ref(): gradient
+                    for variable, gradient in zip(
+                        self._layer.trainable_variables, of_weights, strict=True
+                    )
+                }
+                return gradients, [by_variable.get(v.ref()) for v in variables]
+
+            return results, gradient
+
+        return run(sequences, *initial_state)
+
+    # The small function.
+
+    def _before_search(self, inputs, small, write_slots, old_rows):
+        """From the input to the new words and the queries."""
+        cell = self._cell
+        hidden, controller = cell.run_controller(
+            inputs, small.read_vectors, cell.nest_controller(small.controller)
+        )
+        parts = cell.parse_interface(cell.interface_vector(hidden))
+        write_weights = cell.write_weights(parts, small.read_weights)
+        rows = cell.written_rows(old_rows, write_slots, write_weights, parts.vectors)
+        return hidden, tf.nest.flatten(controller), parts, write_weights, rows
+
+    def _after_search(self, hidden, parts, words):
+        """From the words found to the output."""
+        cell = self._cell
+        read_weights = cell.read_weights(words, parts)
+        read_vectors = tf.reduce_sum(read_weights[..., tf.newaxis] * words, axis=2)
+        return read_weights, read_vectors, cell.output_vector(hidden, read_vectors)
+
+    def _dense_step(self, inputs, record):
+        """The whole small function, with words as a function of the rows written.
+
+        A word that this step wrote before it read it takes its gradient through the
+        writing.
+        """
+        hidden, controller, parts, _, rows = self._before_search(
+            inputs, record.small, record.write_slots, record.old_rows
+        )
+        batch = rows.shape[0] or tf.shape(rows)[0]
+        read_slots = tf.reshape(record.read_slots, (batch, -1))
+        written = read_slots[:, :, tf.newaxis] == record.write_slots[:, tf.newaxis]
+        # Of a slot written under two names only the first counts.
+        written &= _is_first(record.write_slots)[:, tf.newaxis]
+        written = tf.cast(written, rows.dtype)
+        kept = 1.0 - tf.reduce_sum(written, axis=-1, keepdims=True)
+        words = tf.reshape(record.words, (batch, read_slots.shape[1], -1))
+        words = kept * words + tf.matmul(written, rows)
+        words = tf.reshape(words, tf.shape(record.words))
+        read_weights, read_vectors, output = self._after_search(hidden, parts, words)
+        return output, Small(read_weights, read_vectors, controller), rows
+
+    # Forward.
+
+    def _run_forward(self, inputs, mask, steps, training):
+        cell, seeds = self._cell, self._read_seeds()
+        sequences, states = inputs[0], list(inputs[1:])
+        length = sequences.shape[1] or tf.shape(sequences)[1]
+        state = cell.unpack_state(states)
+        time, tree = usage.rebase(state.time, cell.split_tree(state.last_access), steps)
+        memory = tf.reshape(state.memory, (-1, cell.word_size))
+        carry = Carry(
+            tree=tree,
+            time=time,
+            index=state.index,
+            read_slots=tf.cast(tf.round(state.read_slots), tf.int32),
+            small=Small(
+                state.read_weights,
+                state.read_vectors,
+                tf.nest.flatten(state.controller),
+            ),
+            output=tf.zeros((tf.shape(sequences)[0], cell.output_size), memory.dtype),
+        )
+        self._make_dropout_masks(sequences[:, 0], carry.small)
+
+        def step(t, memory, carry, outputs, records):
+            active = None if mask is None else mask[:, t]
+            memory, carry, record = self._forward_step(
+                sequences[:, t], memory, carry, active
+            )
+            output = carry.output
+            if active is not None and self._layer.zero_output_for_mask:
+                output = tf.where(active[:, tf.newaxis], output, 0.0)
+            outputs = outputs.write(t, output)
+            records = [
+                array.write(t, value)
+                for array, value in zip(records, tf.nest.flatten(record), strict=True)
+            ]
+            return t + 1, memory, carry, outputs, records
+
+        # A step traced for the shapes of its record alone.
+        shapes = tf.nest.flatten(self._record_shapes(carry))
+        arrays = [
+            tf.TensorArray(value.dtype, size=length, element_shape=value.shape)
+            for value in shapes
+        ]
+        outputs = tf.TensorArray(
+            memory.dtype, size=length, element_shape=carry.output.shape
+        )
+        _, memory, carry, outputs, records = tf.while_loop(
+            lambda t, *_: t < steps,
+            step,
+            (0, memory, carry, outputs, arrays),
+            parallel_iterations=1,
+        )
+        cell.reset_dropout_mask()
+        final = cell.State(
+            memory=memory,
+            last_access=tf.concat(carry.tree, axis=-1),
+            time=carry.time,
+            index=carry.index,
+            read_slots=tf.cast(carry.read_slots, memory.dtype),
+            read_weights=carry.small.read_weights,
+            read_vectors=carry.small.read_vectors,
+            controller=carry.small.controller,
+        )
+        outputs = tf.transpose(outputs.stack(), (1, 0, 2))
+        residuals = [seeds, [array.stack() for array in records]]
+        return [outputs, *cell.pack_state(final)], residuals
+
+    def _record_shapes(self, carry):
+        cell = self._cell
+        batch = carry.time.shape[0]
+        writes = cell.write_heads * cell.writes_per_head
+        reads = (cell.read_heads, cell.reads_per_head)
+        dtype = carry.time.dtype
+        return Record(
+            small=carry.small,
+            write_slots=tf.TensorSpec((batch, writes), tf.int32),
+            old_rows=tf.TensorSpec((batch, writes, cell.word_size), dtype),
+            read_slots=tf.TensorSpec((batch, *reads), tf.int32),
+            words=tf.TensorSpec((batch, *reads, cell.word_size), dtype),
+        )
+
+    def _forward_step(self, inputs, memory, carry, active):
+        cell = self._cell
+        write_slots = cell.write_slots(carry.read_slots, carry.tree)
+        written = self._row_numbers(write_slots)
+        old_rows = tf.gather(memory, written)
+        hidden, controller, parts, write_weights, rows = self._before_search(
+            inputs, carry.small, write_slots, old_rows
+        )
+        if active is not None:
+            rows = tf.where(active[:, tf.newaxis, tf.newaxis], rows, old_rows)
+        memory = tf.tensor_scatter_nd_update(memory, written[..., tf.newaxis], rows)
+
+        index = cell.index.insert(carry.index, write_slots, rows, active)
+        read_slots = cell.index.search(
+            index,
+            tf.reshape(memory, (-1, cell.memory_slots, cell.word_size)),
+            parts.queries,
+            cell.reads_per_head,
+        )
+        words = tf.gather(memory, self._row_numbers(read_slots))
+        read_weights, read_vectors, output = self._after_search(hidden, parts, words)
+
+        slots, accessed = cell.accessed(
+            write_slots, write_weights, read_slots, read_weights
+        )
+        if active is not None:
+            accessed &= active[:, tf.newaxis]
+        tree = usage.mark_accessed(carry.tree, slots, accessed, carry.time[:, 0])
+        record = Record(carry.small, write_slots, old_rows, read_slots, words)
+        new = Carry(
+            tree=tree,
+            time=carry.time + 1.0,
+            index=index,
+            read_slots=read_slots,
+            small=Small(read_weights, read_vectors, controller),
+            output=output,
+        )
+        if active is not None:
+            # The tree and the index have seen to themselves, at O(K).
+            apart = {"tree": (), "index": ()}
+            new = _where(active, new._replace(**apart), carry._replace(**apart))
+            new = new._replace(tree=tree, index=index)
+        _keep_shapes(new, carry)
+        return memory, new, record
+
+    def _row_numbers(self, slots):
+        """Rows in the memory of all sequences below one another."""
+        batch = tf.range(tf.shape(slots)[0])
+        batch = tf.reshape(batch, [-1] + [1] * (slots.shape.rank - 1))
+        return batch * self._cell.memory_slots + slots
+
+    # Backward.
+
+    def _run_backward(self, inputs, mask, steps, training, residuals, upstream):
+        cell = self._cell
+        seeds, records = residuals
+        sequences, states = inputs[0], list(inputs[1:])
+        later_seeds = self._read_seeds()
+        self._write_seeds(seeds)
+        state = cell.unpack_state(states)
+        template = self._record_shapes(
+            Carry(
+                tree=(),
+                time=state.time,
+                index=(),
+                read_slots=(),
+                small=Small(
+                    state.read_weights,
+                    state.read_vectors,
+                    tf.nest.flatten(state.controller),
+                ),
+                output=(),
+            )
+        )
+        self._make_dropout_masks(sequences[:, 0], template.small)
+        weights = [variable.value for variable in self._layer.trainable_variables]
+        of_outputs = tf.transpose(upstream[0], (1, 0, 2))
+        final = cell.unpack_state(list(upstream[1:]))
+
+        def step(t, of_memory, of_small, of_output, of_weights, of_inputs):
+            t = t - 1
+            record = tf.nest.pack_sequence_as(template, [array[t] for array in records])
+            step_inputs = sequences[:, t]
+            of_this = of_outputs[t]
+            before = tf.nest.map_structure(tf.zeros_like, (of_small, of_output))
+            if mask is not None:
+                active = mask[:, t]
+                if not self._layer.zero_output_for_mask:
+                    of_this += of_output
+                # A masked step hands on what comes back to it.
+                before = _where(active, before, (of_small, of_this))
+                of_small, of_this = _where(
+                    active,
+                    (of_small, of_this),
+                    tf.nest.map_structure(tf.zeros_like, (of_small, of_this)),
+                )
+
+            written = self._row_numbers(record.write_slots)
+            read = tf.reshape(
+                self._row_numbers(record.read_slots), (tf.shape(written)[0], -1)
+            )
+            touched = tf.concat([written, read], axis=-1)
+            of_rows = tf.gather(of_memory, written)
+            counts = _is_first(record.write_slots)
+            if mask is not None:
+                counts &= active[:, tf.newaxis]
+            of_rows *= tf.cast(counts, of_rows.dtype)[..., tf.newaxis]
+
+            small = [step_inputs, *tf.nest.flatten(record.small)]
+            sources = [*small, record.old_rows, record.words]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(sources)
+                tape.watch(weights)
+                output, new_small, rows = self._dense_step(step_inputs, record)
+            gradients = tape.gradient(
+                tf.nest.flatten([output, new_small, rows]),
+                [*sources, *weights],
+                output_gradients=tf.nest.flatten([of_this, of_small, of_rows]),
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+            of_step = gradients[0]
+            of_old_small = tf.nest.pack_sequence_as(
+                record.small, gradients[1 : len(small)]
+            )
+            of_old_rows, of_words = gradients[len(small) : len(sources)]
+            # One scatter: what was written loses its gradient to the old rows.
+            of_words = tf.reshape(of_words, (-1, read.shape[1], cell.word_size))
+            changes = tf.concat([of_old_rows - of_rows, of_words], axis=1)
+            of_memory = tf.tensor_scatter_nd_add(
+                of_memory, touched[..., tf.newaxis], changes
+            )
+            pass_on_small, of_output = before
+            of_small = tf.nest.map_structure(tf.add, of_old_small, pass_on_small)
+            return (
+                t,
+                of_memory,
+                of_small,
+                of_output,
+                [
+                    total + part
+                    for total, part in zip(
+                        of_weights, gradients[len(sources) :], strict=True
+                    )
+                ],
+                of_inputs.write(t, of_step),
+            )
+
+        length = sequences.shape[1] or tf.shape(sequences)[1]
+        of_inputs = tf.TensorArray(
+            sequences.dtype, size=length, element_shape=sequences[:, 0].shape
+        )
+        of_memory = tf.reshape(final.memory, (-1, cell.word_size))
+        of_small = Small(
+            final.read_weights,
+            final.read_vectors,
+            tf.nest.flatten(final.controller),
+        )
+        _, of_memory, of_small, _, of_weights, of_inputs = tf.while_loop(
+            lambda t, *_: t > 0,
+            step,
+            (
+                steps,
+                of_memory,
+                of_small,
+                tf.zeros_like(of_outputs[0]),
+                [tf.zeros_like(weight) for weight in weights],
+                of_inputs,
+            ),
+            parallel_iterations=1,
+        )
+        cell.reset_dropout_mask()
+        self._write_seeds(later_seeds)
+        fields = {
+            name: tf.zeros_like(value)
+            for name, value in state._asdict().items()
+            if name != "controller"
+        }
+        fields |= {
+            "memory": of_memory,
+            "read_weights": of_small.read_weights,
+            "read_vectors": of_small.read_vectors,
+            "controller": of_small.controller,
+        }
+        of_inputs = tf.transpose(of_inputs.stack(), (1, 0, 2))
+        return [of_inputs, *cell.pack_state(cell.State(**fields))], of_weights
+
+    # Random numbers: one set of dropout masks for all steps, the same in both passes.
+
+    def _make_dropout_masks(self, inputs, small):
+        cell = self._cell
+        cell.run_controller(
+            inputs, small.read_vectors, cell.nest_controller(small.controller)
+        )
+
+    def _seed_states(self):
+        weights = {id(weight) for weight in self._layer.weights}
+        return [v for v in self._layer.variables if id(v) not in weights]
+
+    def _read_seeds(self):
+        return [tf.identity(variable.value) for variable in self._seed_states()]
+
+    def _write_seeds(self, seeds):
+        for variable, seed in zip(self._seed_states(), seeds, strict=True):
+            variable.assign(seed)
+
+
+def _keep_shapes(new, old):
+    """What a loop asks for; reshapes to `[-1, ...]` forget the batch."""
+    tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), new, old)
+
+
+def _is_first(slots):
+    return first_occurrences(slots) == tf.range(tf.shape(slots)[1])
+
+
+def _where(active, new, old):
+    """`new` in the sequences that are active, `old` in the others."""
+
+    def choose(new, old):
+        shape = [-1] + [1] * (new.shape.rank - 1)
+        return tf.where(tf.reshape(active, shape), new, old)
+
+    return tf.nest.map_structure(choose, new, old)

@@ -1,0 +1,216 @@
+"""The exact index against a sort of all similarities in NumPy."""
+
+from unittest import mock
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_sam import index as indexes
+from keras_sam.index import exact
+
+BATCH, HEADS, WORDS = 2, 2, 3
+# Of unwritten words. With this and whole numbers every product is exact, so that
+# what ties does so to the last bit.
+UNWRITTEN = 2.0**-20
+
+
+def brute_force(memory, queries, count):
+    """The most similar slots of all, ties to the lowest number."""
+    memory, queries = np.float64(memory), np.float64(queries)
+    norms = np.sqrt(np.sum(memory**2, axis=-1) + 1e-6)
+    scores = np.einsum("bnw,bhw->bhn", memory, queries) / norms[:, np.newaxis]
+    return np.argsort(-scores, axis=-1, kind="stable")[..., :count]
+
+
+class Sequence:
+    """A memory that is written to as a SAM does it, and an index that follows."""
+
+    def __init__(self, slots, given=None, dtype="float64"):
+        self.memory = np.full((BATCH, slots, WORDS), UNWRITTEN, dtype)
+        self.index = indexes.Exact()
+        self.used = [0 if given is None else given.shape[1]] * BATCH
+        if given is not None:
+            self.memory[:, : given.shape[1]] = given
+        self.state = self.index.reset(tf.constant(self.memory), self.used[0])
+        self.check_state()
+
+    def check_state(self):
+        size = self.index.state_size(*self.memory.shape[1:])
+        assert self.state.shape == (BATCH, size)
+        assert self.state.dtype == self.memory.dtype
+
+    def write(self, choices, rows):
+        """Each choice is a slot used before, or else the next new one."""
+        slots = np.zeros(choices.shape, "int32")
+        for b in range(BATCH):
+            for w, choice in enumerate(choices[b]):
+                new = self.used[b] < self.memory.shape[1]
+                slots[b, w] = choice % (self.used[b] + new)
+                self.used[b] = max(self.used[b], slots[b, w] + 1)
+                self.memory[b, slots[b, w]] = rows[b, w]
+        # The index is told of the words as they stand at the end.
+        rows = np.take_along_axis(self.memory, slots[..., np.newaxis], axis=1)
+        self.state = self.index.insert(self.state, tf.constant(slots), rows)
+        self.check_state()
+
+    def assert_finds_all(self, queries, count, search=None):
+        found = (search or self.index.search)(
+            self.state, tf.constant(self.memory), tf.constant(queries), count
+        )
+        assert found.dtype == tf.int32
+        expected = brute_force(self.memory, queries, count)
+        np.testing.assert_array_equal(found, expected)
+
+
+def small_numbers(*shape):
+    """Words or queries in which much is alike, opposite or zero."""
+    size = int(np.prod(shape))
+    numbers = st.lists(st.integers(-2, 2), min_size=size, max_size=size)
+    return numbers.map(lambda values: np.reshape(values, shape).astype(float))
+
+
+@settings(max_examples=80)
+@given(st.data())
+def test_any_writes_and_queries(data):
+    slots = data.draw(st.integers(1, 14), "slots")
+    chunk = data.draw(st.sampled_from([1, 4, 5, exact.CHUNK]), "chunk")
+    rows = data.draw(st.integers(0, slots), "given rows")
+    given_rows = data.draw(small_numbers(BATCH, rows, WORDS), "given") if rows else None
+    sequence = Sequence(slots, given_rows)
+    with mock.patch.object(exact, "CHUNK", chunk):
+        for _ in range(data.draw(st.integers(0, 6), "steps")):
+            writes = data.draw(st.integers(1, 3), "writes")
+            choices = st.lists(
+                st.sampled_from([slots, slots, *range(slots)]),
+                min_size=BATCH * writes,
+                max_size=BATCH * writes,
+            )
+            choices = np.reshape(data.draw(choices, "choices"), (BATCH, writes))
+            # Any number past the used slots is the next new one.
+            choices = np.minimum(choices, np.array(sequence.used)[:, np.newaxis])
+            rows = data.draw(small_numbers(BATCH, writes, WORDS), "rows")
+            sequence.write(choices, rows)
+        queries = data.draw(small_numbers(BATCH, HEADS, WORDS), "queries")
+        for count in {1, min(4, slots), slots}:
+            sequence.assert_finds_all(queries, count)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+def test_many_steps_through_several_chunks(mode, monkeypatch):
+    monkeypatch.setattr(exact, "CHUNK", 8)
+    rng = np.random.default_rng(0)
+    search = None
+    if mode != "eager":
+        search = tf.function(indexes.Exact().search, jit_compile=mode == "xla")
+    sequence = Sequence(29, rng.integers(-1, 2, size=(BATCH, 5, WORDS)))
+    for _ in range(40):
+        choices = rng.integers(60, size=(BATCH, 2))
+        choices = np.minimum(choices, np.array(sequence.used)[:, np.newaxis])
+        sequence.write(choices, rng.integers(-1, 2, size=(BATCH, 2, WORDS)))
+        queries = rng.integers(-1, 2, size=(BATCH, HEADS, WORDS)).astype(float)
+        sequence.assert_finds_all(queries, 10, search)
+    assert sequence.used == [29, 29]
+
+
+@pytest.mark.parametrize("slots", [1024, 1025, 2500])
+def test_a_memory_of_more_than_a_chunk(slots):
+    rng = np.random.default_rng(slots)
+    words = rng.normal(size=(BATCH, slots, WORDS)).astype("float32")
+    words[:, slots // 2 :] = words[:, slots - slots // 2 - 1 :: -1][:, : -(-slots // 2)]
+    queries = rng.normal(size=(BATCH, HEADS, WORDS)).astype("float32")
+    assert slots > exact.CHUNK or slots == exact.CHUNK
+    for used in (0, 3, slots - 2, slots):
+        sequence = Sequence(slots, words[:, :used] if used else None, "float32")
+        sequence.assert_finds_all(queries, 5)
+
+
+def test_as_many_words_as_there_are_over_several_chunks():
+    rng = np.random.default_rng(1)
+    words = rng.integers(-3, 4, size=(BATCH, 1500, WORDS)).astype(float)
+    queries = rng.integers(-3, 4, size=(BATCH, HEADS, WORDS)).astype(float)
+    Sequence(1500, words).assert_finds_all(queries, 1500)
+    Sequence(1500, words[:, :40]).assert_finds_all(queries, 1500)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("slots", [5, 7, 13, 16, 30, 100])
+def test_equal_words_tie_wherever_they_lie(slots, dtype):
+    """Rounding is the same for each of them."""
+    rng = np.random.default_rng(2)
+    for words in (4, 8, 32):
+        for _ in range(4):
+            memory = np.full((1, slots, words), 1e-6, dtype)
+            memory[:, : slots // 2] = rng.normal(size=words)
+            queries = rng.normal(size=(1, 4, words)).astype(dtype)
+            index = indexes.Exact()
+            memory = tf.constant(memory)
+            state = index.reset(memory, slots // 2)
+            found = index.search(state, memory, tf.constant(queries), slots).numpy()
+            halves = np.split(np.arange(slots), [slots // 2])
+            upwards, downwards = np.concatenate(halves), np.concatenate(halves[::-1])
+            for order in found[0]:
+                np.testing.assert_array_equal(
+                    order, upwards if order[0] == 0 else downwards
+                )
+
+
+def test_sequences_in_which_nothing_was_written():
+    index = indexes.Exact()
+    state = tf.constant([[3.0], [3.0], [9.0]])
+    slots = tf.constant([[7, 1], [7, 1], [7, 7]])
+    rows = tf.zeros((3, 2, WORDS))
+    np.testing.assert_array_equal(index.insert(state, slots, rows), [[8], [8], [9]])
+    active = tf.constant([True, False, True])
+    np.testing.assert_array_equal(
+        index.insert(state, slots, rows, active), [[8], [3], [9]]
+    )
+
+
+def test_a_trace_for_any_batch():
+    search = tf.function(
+        lambda state, memory, queries: indexes.Exact().search(
+            state, memory, queries, 2
+        ),
+        input_signature=[
+            tf.TensorSpec((None, 1)),
+            tf.TensorSpec((None, 4, WORDS)),
+            tf.TensorSpec((None, 1, WORDS)),
+        ],
+    )
+    found = search(np.full((5, 1), 4.0), np.ones((5, 4, WORDS)), np.ones((5, 1, WORDS)))
+    assert found.shape == (5, 1, 2)
+    np.testing.assert_array_equal(found[:, 0], [[0, 1]] * 5)
+
+
+# By name and configuration.
+
+
+def test_get():
+    index = indexes.get("exact")
+    assert type(index) is indexes.Exact
+    assert index.is_exact and index.supports_jit
+    assert indexes.get(index) is index
+
+
+@pytest.mark.parametrize("identifier", ["flann", "", None, 3, indexes.Exact, ["exact"]])
+def test_get_says_what_it_takes(identifier):
+    with pytest.raises(ValueError, match="'exact'.* Received: index="):
+        indexes.get(identifier)
+
+
+def test_get_takes_no_other_object_s_configuration():
+    config = keras.saving.serialize_keras_object(keras.layers.Dense(2))
+    with pytest.raises(ValueError, match="'exact'.* Received: index="):
+        indexes.get(config)
+
+
+def test_configuration_round_trip():
+    config = keras.saving.serialize_keras_object(indexes.Exact())
+    assert config["registered_name"] == "keras_sam>Exact"
+    for again in (keras.saving.deserialize_keras_object(config), indexes.get(config)):
+        assert type(again) is indexes.Exact
+        assert keras.saving.serialize_keras_object(again) == config

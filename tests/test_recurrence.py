@@ -1,0 +1,240 @@
+"""The compiled sequence of a sparse layer against its cell in Keras's own loop."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_sam
+from keras_sam.recurrence import bucket_length
+
+SIZES = {"units": 6, "word_size": 4, "read_heads": 2, "output_size": 3}
+
+
+def make_layers(**kwargs):
+    """The same layer compiled and not, with the same well-spread weights."""
+    layers = [
+        keras_sam.SAM(
+            **SIZES,
+            dtype="float64",
+            return_sequences=True,
+            return_state=True,
+            jit_compile=jit_compile,
+            **kwargs,
+        )
+        for jit_compile in ("auto", False)
+    ]
+    rng = np.random.default_rng(0)
+    for layer in layers:
+        layer.build((3, None, 5))
+    for compiled, plain in zip(*(layer.weights for layer in layers), strict=True):
+        value = 0.7 * rng.normal(size=compiled.shape)
+        compiled.assign(value)
+        plain.assign(value)
+    return layers
+
+
+def results_and_gradients(layer, inputs, state, mask):
+    sources = [inputs, *state, *(v.value for v in layer.trainable_variables)]
+    with tf.GradientTape() as tape:
+        tape.watch(sources)
+        results = layer(inputs, initial_state=state, mask=mask, training=True)
+        loss = tf.add_n([tf.reduce_sum(tf.sin(result)) for result in results])
+    gradients = tape.gradient(
+        loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    return results, gradients
+
+
+# Small memories, so that slots are reused and heads read and write the same ones.
+@pytest.mark.parametrize(
+    ("kwargs", "given_rows", "masked"),
+    [
+        ({"memory_slots": 9, "reads_per_head": 2}, 0, False),
+        ({"memory_slots": 40, "reads_per_head": 2, "write_heads": 2}, 5, True),
+        (
+            {
+                "memory_slots": 5,
+                "reads_per_head": 5,
+                "write_heads": 2,
+                "zero_output_for_mask": True,
+                "controller": "dense",
+            },
+            5,
+            True,
+        ),
+    ],
+    ids=["reused", "given_masked", "all_read_masked"],
+)
+def test_compiled_sequence_equals_the_cell(kwargs, given_rows, masked):
+    compiled, plain = make_layers(**kwargs)
+    rng = np.random.default_rng(1)
+    inputs = tf.constant(rng.normal(size=(3, 17, 5)))
+    mask = tf.constant(rng.random((3, 17)) > 0.3) if masked else None
+    memory = rng.normal(size=(given_rows, 4)) if given_rows else None
+    state = compiled.get_initial_state(3, memory=memory)
+    got = results_and_gradients(compiled, inputs, state, mask)
+    expected = results_and_gradients(plain, inputs, state, mask)
+    names = plain.cell.unpack_state(expected[0][1:])
+    assert np.unique(names.read_slots).size > 2, "The case reads too few slots."
+    # Loss = sum of sines: the bookkeeping states (times, slots) carry no gradient.
+    for values, references in zip(got, expected, strict=True):
+        for value, reference in zip(values, references, strict=True):
+            np.testing.assert_allclose(value, reference, rtol=1e-9, atol=1e-9)
+
+
+def test_dropout_is_the_same_in_both_passes():
+    layer = keras_sam.SAM(
+        8, 16, 4, 2, dtype="float64", dropout=0.4, recurrent_dropout=0.3
+    )
+    inputs = tf.constant(np.random.default_rng(0).normal(size=(2, 7, 3)))
+    layer.build(inputs.shape)
+    seeds = layer.cell.controller.seed_generator.state
+    start = seeds.numpy()
+    kernel = layer.cell.controller.kernel
+
+    def loss():
+        seeds.assign(start)
+        return tf.reduce_sum(tf.sin(layer(inputs, training=True)))
+
+    with tf.GradientTape() as tape:
+        value = loss()
+    after = seeds.numpy()
+    gradient = tape.gradient(value, kernel.value).numpy()
+    assert (after != start).any()
+    np.testing.assert_array_equal(seeds.numpy(), after)
+    direction = np.random.default_rng(1).normal(size=kernel.shape)
+    original, step = kernel.numpy(), 1e-6
+    kernel.assign(original + step * direction)
+    above = float(loss())
+    kernel.assign(original - step * direction)
+    below = float(loss())
+    np.testing.assert_allclose(
+        np.sum(gradient * direction), (above - below) / (2 * step), rtol=1e-5
+    )
+
+
+def test_halves_with_the_state_passed_on_equal_the_whole():
+    compiled, _ = make_layers(memory_slots=9, reads_per_head=2)
+    inputs = tf.constant(np.random.default_rng(2).normal(size=(3, 12, 5)))
+    whole, *state = compiled(inputs)
+    first, *half = compiled(inputs[:, :6])
+    second, *final = compiled(inputs[:, 6:], initial_state=half)
+    np.testing.assert_allclose(tf.concat([first, second], 1), whole, atol=1e-12)
+    for got, expected in zip(final, state, strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
+def test_trains_in_fit_and_answers_after_reload(tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((None, 9)),
+            keras_sam.SAM(
+                16, 64, 8, read_heads=1, output_size=8, return_sequences=True
+            ),
+            keras.layers.Activation("sigmoid"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy")
+    data = keras_sam.tasks.copy_task(8, max_length=2, seed=0)
+    losses = model.fit(data, steps_per_epoch=30, epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    inputs = np.random.default_rng(0).normal(size=(8, 5, 9)).astype("float32")
+    expected = model.predict(inputs, verbose=0)
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(reloaded.predict(inputs, verbose=0), expected, atol=1e-6)
+
+
+def test_bucket_length_wastes_at_most_an_eighth_with_few_lengths():
+    for length in [*range(1, 300), 1000, 4097, 100_001]:
+        bucket = bucket_length(length)
+        assert length <= bucket <= length * 9 / 8
+        assert int(bucket_length(tf.constant(length))) == bucket
+    assert len({bucket_length(length) for length in range(64, 129)}) <= 9
+
+
+def test_jit_compile_refuses_what_cannot_be_compiled():
+    with pytest.raises(ValueError, match="needs an index.*Received: .*unroll=True"):
+        keras_sam.SAM(4, 8, 3, unroll=True, jit_compile=True)
+
+
+# The memory of 4099 slots (a number that nothing else has) may pass through a loop
+# only as it is: what makes a new one of its size copies it at each step.
+ALLOWED = {"parameter", "tuple", "get-tuple-element", "bitcast", "call", "while"}
+
+
+def copies_in_loops(program, size):
+    """Instructions of a compiled program's loops that make something so large."""
+    computations = {}
+    for text in program.split("\n\n"):
+        name = re.match(r"(?:ENTRY )?%?([\w.\-]+)", text.strip())
+        if name:
+            computations[name.group(1)] = text
+    todo = set(re.findall(r"body=%?([\w.\-]+)", program))
+    assert todo, "No loop was found in the program."
+    seen, found = set(), []
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        for line in computations[name].splitlines():
+            called = re.findall(r"(?:to_apply|body|condition)=%?([\w.\-]+)", line)
+            todo |= {other for other in called if other not in seen}
+            match = re.match(
+                r"\s*(?:ROOT )?%?\S+ = \w+\[([\d,]*)\]\S* ([\w\-]+)\(", line
+            )
+            if match is None:
+                continue
+            shape, kind = match.groups()
+            if np.prod([int(n) for n in shape.split(",") if n]) < size:
+                continue
+            if kind == "fusion":
+                fused = re.search(r"calls=%?([\w.\-]+)", line).group(1)
+                root = re.search(r"ROOT .*", computations[fused]).group()
+                kind = "scatter" if " scatter(" in root else "fusion"
+            if kind != "scatter" and kind not in ALLOWED:
+                found.append(line.strip())
+    return found
+
+
+def test_compiled_loops_copy_no_memory():
+    slots, words = 4099, 6
+    layer = keras_sam.SAM(5, slots, words, return_sequences=True)
+    inputs = tf.zeros((1, 16, 3))
+    layer.build(inputs.shape)
+    arguments = (
+        (inputs, *layer.get_initial_state(1)),
+        None,
+        tf.constant(16),
+        False,
+    )
+    recurrence = layer._recurrence
+    results, residuals = recurrence._forward(*arguments)
+    upstream = [tf.ones_like(result) for result in results]
+    programs = [
+        recurrence._forward.experimental_get_compiler_ir(*arguments),
+        recurrence._backward.experimental_get_compiler_ir(
+            *arguments, residuals, upstream
+        ),
+    ]
+    for program in programs:
+        # The exact index compares 1,024 words of 6 numbers at a time: not as many
+        # numbers as half of the memory has, which a shuffled copy would have.
+        assert not copies_in_loops(program(stage="optimized_hlo"), slots * words // 2)
+
+
+def test_copies_in_loops_are_seen():
+    """A loop that writes and then adds to everything does copy."""
+
+    @tf.function(jit_compile=True)
+    def copies(memory):
+        def step(i, memory):
+            memory = tf.tensor_scatter_nd_update(memory, [[i]], [[1.0] * 6])
+            return i + 1, memory * 2.0
+
+        return tf.while_loop(lambda i, _: i < 5, step, (0, memory))[1]
+
+    program = copies.experimental_get_compiler_ir(tf.ones((4099, 6)))
+    assert copies_in_loops(program(stage="optimized_hlo"), 4099 * 3)
