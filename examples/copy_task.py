@@ -10,6 +10,7 @@ SavedModel and checks it in a process that knows nothing but TensorFlow.
     python examples/copy_task.py                       # NTM, LSTM controller
     python examples/copy_task.py --controller dense    # NTM, feed-forward controller
     python examples/copy_task.py --cell dnc
+    python examples/copy_task.py --cell sam
     python examples/copy_task.py --cell lstm           # no memory, for comparison
 """
 
@@ -39,10 +40,10 @@ from matplotlib import pyplot as plt  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 BITS = 8
 
-# A DNC has no weight that depends on the number of slots: it is trained on a small
-# memory, which is quick, and tested on one that holds the longest sequence.
-MEMORY_SLOTS = {"ntm": 128, "dnc": 32}
-TEST_MEMORY_SLOTS = 128
+# No weight of a DNC or a SAM depends on the number of slots: they are trained on a
+# small memory and tested on one that holds the longest sequence.
+MEMORY_SLOTS = {"ntm": 128, "dnc": 32, "sam": 64}
+TEST_MEMORY_SLOTS = {"ntm": 128, "dnc": 128, "sam": 1024}
 
 CHECK_EXPORT = """
 import sys
@@ -65,10 +66,10 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--cell", choices=["ntm", "dnc", "lstm"], default="ntm")
+    add("--cell", choices=["ntm", "dnc", "sam", "lstm"], default="ntm")
     add("--controller", choices=["lstm", "dense"], default="lstm")
     add("--units", type=int, help="default: 100; 256 for --cell lstm")
-    add("--memory-slots", type=int, help="default: 128; 32 for --cell dnc")
+    add("--memory-slots", type=int, help="default: 128 (ntm), 32 (dnc), 64 (sam)")
     add("--word-size", type=int, default=20)
     add("--max-length", type=int, choices=[10, 20], default=20)
     add("--sequences", type=int, default=128_000, help="how many to train on")
@@ -113,6 +114,8 @@ def make_model(arguments):
         layers = [keras_sam.NTM(**memory_arguments)]
     elif arguments.cell == "dnc":
         layers = [keras_sam.DNC(read_heads=1, **memory_arguments)]
+    elif arguments.cell == "sam":
+        layers = [keras_sam.SAM(read_heads=1, **memory_arguments)]
     else:
         layers = [
             keras.layers.LSTM(arguments.units, return_sequences=True),
@@ -290,8 +293,9 @@ def main():
     seconds = time.perf_counter() - start
     print(f"test, lengths 1 to {arguments.max_length}: {test_errors:.4f} wrong bits")
 
-    if 0 < arguments.memory_slots < TEST_MEMORY_SLOTS:
-        model = keras_sam.resize_memory(model, TEST_MEMORY_SLOTS)
+    test_slots = TEST_MEMORY_SLOTS.get(arguments.cell, 0)
+    if arguments.memory_slots < test_slots:
+        model = keras_sam.resize_memory(model, test_slots)
     lengths = [arguments.max_length, 40, 80, 120]
     errors = evaluate(model, lengths[:2] if arguments.smoke else lengths)
 
