@@ -27,8 +27,12 @@ def check_option(name, value, options):
     return value
 
 
+def is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def check_rate(name, value):
-    if not 0.0 <= value < 1.0:
+    if not is_number(value) or not 0.0 <= value < 1.0:
         raise ValueError(
             f"`{name}` must be a fraction in [0, 1). Received: {name}={value!r}"
         )

@@ -57,7 +57,7 @@ CASES = {
     "mask": {"given": GIVEN, "mask": MASK, "write_heads": 2},
     "fresh": {"steps": 5, "reads_per_head": 2},
     "fresh, write heads": {"steps": 6, "write_heads": 2},
-    "fresh, two levels": {"memory_slots": 40, "reads_per_head": 1, "write_heads": 2},
+    "fresh, two levels": {"memory_slots": 36, "reads_per_head": 1, "write_heads": 2},
     "fresh, mask": {"memory_slots": 6, "reads_per_head": 1, "mask": MASK},
     "three slots": {"memory_slots": 3, "reads_per_head": 2, "write_heads": 2},
     "three slots, 1 write head": {"memory_slots": 3, "reads_per_head": 1},
@@ -71,7 +71,6 @@ CASES = {
         "given": GIVEN[0, :4],
     },
 }
-each_case = pytest.mark.parametrize("name", CASES)
 
 
 # A layer, its twin, and the same numbers in both.
@@ -195,8 +194,24 @@ def assert_state(pair, state, step, tolerance, expected):
 # Values.
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
-@each_case
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, "float64") for name in CASES]
+    + [
+        (name, "float32")
+        for name in (
+            "one write head",
+            "write heads",
+            "dense, 3 and 1",
+            "high threshold",
+            "mask",
+            "fresh, write heads",
+            "fresh, two levels",
+            "three slots",
+            "all slots",
+        )
+    ],
+)
 def test_a_sequence_is_that_of_the_twin(name, dtype):
     pair, tolerance = Pair(CASES[name], dtype), TOLERANCES[dtype]
     outputs, *states = pair.run()
@@ -274,7 +289,7 @@ def test_the_cases_reach_the_corners():
         trace, slots = pair.expected, pair.options["memory_slots"]
         threshold = pair.options.get("usage_threshold", 0.005)
         for b in range(BATCH):
-            used = set()
+            used = set(trace["lra_slots"][b, 0])
             for step in range(1, pair.inputs.shape[1]):
                 before = trace["read_slots"][b, step - 1]
                 if len(np.unique(before)) < before.size:
@@ -299,13 +314,13 @@ def test_the_cases_reach_the_corners():
                 each = np.concatenate([weight[b, step] for weight in weights])
                 if np.any((total > threshold) & np.all(each <= threshold, axis=0)):
                     reached.add("accesses count in sum")
-                if len(used) == slots > 32:
+                if slots > 32 and np.all(trace["last_access"][b, step - 1] > 0):
                     reached.add("a large memory is full")
     assert len(reached) == 8, sorted(reached)
 
 
 def test_what_the_random_weights_do_to_the_gates():
-    pair = Pair(CASES["write heads"])
+    pair = Pair(CASES["dense, 3 heads"])
     state = pair.cell.unpack_state(pair.initial_state())
     traces = []
     for step in range(STEPS):
@@ -313,7 +328,7 @@ def test_what_the_random_weights_do_to_the_gates():
         traces.append(trace)
     for gate in ("write_gates", "interpolation_gates"):
         values = np.stack([trace[gate] for trace in traces])
-        assert values.min() < 0.4 and values.max() > 0.8, gate
+        assert values.min() < 0.1 and values.max() > 0.9, gate
     assert np.max([trace["read_strengths"] for trace in traces]) > 3.0
 
 

@@ -12,6 +12,7 @@ from keras_sam.arguments import (
     check_positive_integer,
     check_rate,
     full_precision_policy,
+    is_number,
 )
 from keras_sam.cells import controller as controllers
 
@@ -76,7 +77,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         self.output_size = check_positive_integer(
             "output_size", self.units if output_size is None else output_size
         )
-        if clip_value is not None and not clip_value > 0:
+        if clip_value is not None and not (is_number(clip_value) and clip_value > 0):
             raise ValueError(
                 "`clip_value` must be positive, or None for no clipping. "
                 f"Received: clip_value={clip_value!r}"
@@ -203,6 +204,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
                 "The number of features must be known when the cell is built. "
                 f"Received: input_shape={tuple(input_shape)}"
             )
+        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: input_shape[-1]})
         self._build_initial_weights()
         reads = self.read_heads * self.word_size
         self.controller.build((input_shape[0], input_shape[-1] + reads))
@@ -472,14 +474,18 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         }
 
 
-def check_state_sizes(sizes, shapes):
+def check_state_sizes(sizes, shapes, batch_size=None):
     """That a flat list of states has the entries, of the sizes, that it should."""
     if len(shapes) != len(sizes) or any(
-        len(shape) != 2 or shape[-1] not in (None, size)
+        len(shape) != 2
+        or shape[1] not in (None, size)
+        or None not in (shape[0], batch_size)
+        and shape[0] != batch_size
         for shape, size in zip(shapes, sizes, strict=True)
     ):
         expected = [("batch", size) for size in sizes]
         raise ValueError(
             "The state must be a list of tensors as `get_initial_state` returns it, "
             f"of shapes {expected}. Received shapes: {list(shapes)}"
+            + ("" if batch_size is None else f" for a batch of {batch_size}")
         )

@@ -1,5 +1,7 @@
 """The small network that drives a memory: an LSTM, a dense layer, any cell."""
 
+import copy
+
 import keras
 import tensorflow as tf
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
@@ -57,8 +59,11 @@ def make_controller(controller, units, dtype, lstm_only_arguments, **shared_argu
             units, dtype=dtype, name="controller", **shared_arguments
         )
     if isinstance(controller, dict):
-        controller = keras.saving.deserialize_keras_object(controller)
-    if all(hasattr(controller, name) for name in ("call", "state_size")):
+        # A copy: StackedRNNCells takes its cells out of the dictionary it gets.
+        controller = keras.saving.deserialize_keras_object(copy.deepcopy(controller))
+    is_cell = all(hasattr(controller, name) for name in ("call", "state_size"))
+    # A layer takes a whole sequence, not one step.
+    if is_cell and not isinstance(controller, keras.layers.RNN):
         return controller
     raise ValueError(
         '`controller` must be "lstm", "dense" or a Keras RNN cell (an object with '

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_sam import index as indexes
 from keras_sam import ops, usage
-from keras_sam.arguments import check_positive_integer
+from keras_sam.arguments import check_positive_integer, is_number
 from keras_sam.cells.base import MemoryCell
 
 
@@ -139,7 +139,7 @@ class SAMCell(MemoryCell):
         self.write_heads = check_positive_integer("write_heads", write_heads)
         self.reads_per_head = check_positive_integer("reads_per_head", reads_per_head)
         self.index = indexes.get("exact" if index == "auto" else index)
-        if not 0.0 < usage_threshold < 1.0:
+        if not is_number(usage_threshold) or not 0.0 < usage_threshold < 1.0:
             raise ValueError(
                 "`usage_threshold` must be between 0 and 1. "
                 f"Received: usage_threshold={usage_threshold!r}"

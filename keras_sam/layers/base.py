@@ -114,9 +114,16 @@ class MemoryRNN(keras.layers.RNN):
             for variable, value in zip(self.states, initial_state, strict=True):
                 variable.assign(value)
 
+    def build(self, sequences_shape, initial_state_shape=None):
+        super().build(sequences_shape)
+        features = sequences_shape[-1]
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: features})
+
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
         if initial_state_shape is not None:
-            check_state_sizes(self.cell.state_size, initial_state_shape)
+            check_state_sizes(
+                self.cell.state_size, initial_state_shape, sequences_shape[0]
+            )
         return super().compute_output_shape(sequences_shape)
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
@@ -124,6 +131,7 @@ class MemoryRNN(keras.layers.RNN):
             check_state_sizes(
                 self.cell.state_size,
                 [tuple(state.shape) for state in keras.tree.flatten(initial_state)],
+                sequences.shape[0],
             )
         return super().call(
             sequences, initial_state=initial_state, mask=mask, training=training
