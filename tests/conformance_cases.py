@@ -25,6 +25,9 @@ class Case:
     arguments: Callable[[float], dict]
     # False where the cell leaves out a part of its gradients on purpose.
     exact_gradients: bool = True
+    # True for a row so like another one that the tests which take longest are left
+    # to `python -m pytest -m slow`.
+    variant: bool = False
 
     def cell(self, dropout=0.0, **more):
         return self.cell_class(**{**SIZES, **self.arguments(dropout), **more})
@@ -73,6 +76,7 @@ CASES = [
             "initial_read_vectors": "zeros",
             "clip_value": None,
         },
+        variant=True,
     ),
     Case(
         "dnc_lstm",
@@ -105,5 +109,6 @@ CASES = [
         keras_sam.DNCCell,
         keras_sam.DNC,
         lambda rate: {"controller": stacked_cells(rate), "output_size": 4},
+        variant=True,
     ),
 ]

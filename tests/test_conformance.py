@@ -55,6 +55,11 @@ LAYER_ARGUMENTS = {
 }
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each_case_in_time = pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[pytest.mark.slow] * case.variant) for case in CASES],
+    ids=lambda case: case.name,
+)
 each_wrapping = pytest.mark.parametrize("wrapping", ["layer", "rnn"])
 
 
@@ -335,10 +340,15 @@ def assert_like_eager(case, results_and_gradients):
 
 
 @each_case
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_eager_graph_and_jit_agree(case, jit_compile):
+def test_eager_and_graph_agree(case):
     run = functools.partial(outputs_and_gradients, reference(case))
-    compiled = tf.function(run, jit_compile=jit_compile)
+    assert_like_eager(case, tf.function(run)(tf.constant(random_inputs())))
+
+
+@each_case_in_time
+def test_eager_and_jit_agree(case):
+    run = functools.partial(outputs_and_gradients, reference(case))
+    compiled = tf.function(run, jit_compile=True)
     assert_like_eager(case, compiled(tf.constant(random_inputs())))
 
 
@@ -730,7 +740,7 @@ def test_bidirectional_sequences_with_a_mask(case):
     assert not np.any(np.asarray(expected)[~MASKS])
 
 
-@each_case
+@each_case_in_time
 def test_stacked(case, tmp_path):
     inputs = random_inputs(steps=2)
     model = keras.Sequential(
@@ -938,7 +948,7 @@ def test_dropout(case, wrapping):
     assert_equal(layer(inputs), layer(inputs))
 
 
-@each_case
+@each_case_in_time
 def test_dropout_of_stacked_cells(case):
     cells = [case.cell(dropout=0.3, name=name) for name in ("lower", "upper")]
     rnn = built(keras.layers.RNN(cells))
@@ -1038,7 +1048,7 @@ def test_zero_and_large_weights_have_finite_values_and_gradients(case):
         assert_finite([results, gradients])
 
 
-@each_case
+@each_case_in_time
 def test_ten_thousand_steps_stay_finite(case):
     layer = full_layer(case)
     weights = layer.get_weights()

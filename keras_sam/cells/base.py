@@ -207,7 +207,8 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: input_shape[-1]})
         self._build_initial_weights()
         reads = self.read_heads * self.word_size
-        self.controller.build((input_shape[0], input_shape[-1] + reads))
+        if not self.controller.built:
+            self.controller.build((input_shape[0], input_shape[-1] + reads))
         width = controllers.output_size(self.controller)
         self.interface.build((input_shape[0], width))
         self.output_projection.build((input_shape[0], width + reads))
@@ -441,7 +442,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
     def get_config(self):
         controller = self._controller_argument
         if controller not in ("lstm", "dense"):
-            controller = keras.saving.serialize_keras_object(self.controller)
+            controller = controllers.serialize(self.controller)
         return {
             **super().get_config(),
             "units": self.units,

@@ -72,6 +72,26 @@ def make_controller(controller, units, dtype, lstm_only_arguments, **shared_argu
     )
 
 
+def serialize(controller):
+    """A controller's configuration, as if it had not been built.
+
+    The memory cell builds it, before or after it is saved.
+    """
+
+    def without_build(config):
+        if isinstance(config, dict):
+            return {
+                name: without_build(value)
+                for name, value in config.items()
+                if name != "build_config"
+            }
+        if isinstance(config, list | tuple):
+            return [without_build(value) for value in config]
+        return config
+
+    return without_build(keras.saving.serialize_keras_object(controller))
+
+
 def output_size(controller):
     """The width of a controller's output."""
     size = getattr(controller, "output_size", None)

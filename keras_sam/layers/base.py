@@ -4,6 +4,7 @@ import inspect
 
 import keras
 import tensorflow as tf
+from keras.src.utils import tracking
 
 from keras_sam.arguments import check_option, full_precision_policy
 from keras_sam.cells.base import check_state_sizes
@@ -113,6 +114,21 @@ class MemoryRNN(keras.layers.RNN):
             initial_state = self.get_initial_state(self.states[0].shape[0])
             for variable, value in zip(self.states, initial_state, strict=True):
                 variable.assign(value)
+            self._started.assign(False)
+
+    @tracking.no_automatic_dependency_tracking
+    def _create_state_variables(self, batch_size):
+        super()._create_state_variables(batch_size)
+        # Until the first call the state is the initial one as it is by then: its
+        # weights may have been loaded or trained since the layer was built.
+        self._started = keras.Variable(False, trainable=False, dtype="bool")
+
+    def _current_state(self):
+        initial_state = self.get_initial_state(self.states[0].shape[0])
+        return [
+            tf.where(self._started.value, variable.value, value)
+            for variable, value in zip(self.states, initial_state, strict=True)
+        ]
 
     def build(self, sequences_shape, initial_state_shape=None):
         super().build(sequences_shape)
@@ -133,9 +149,14 @@ class MemoryRNN(keras.layers.RNN):
                 [tuple(state.shape) for state in keras.tree.flatten(initial_state)],
                 sequences.shape[0],
             )
-        return super().call(
+        elif self.stateful:
+            initial_state = self._current_state()
+        results = super().call(
             sequences, initial_state=initial_state, mask=mask, training=training
         )
+        if self.stateful:
+            self._started.assign(True)
+        return results
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         if self.jit_compile is not True:
