@@ -257,8 +257,9 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             fields["memory"] = tf.concat(
                 [memory, fields["memory"][:, given_rows:]], axis=1
             )
-        controller_state = controllers.initial_state(
-            self.controller, batch_size, self.compute_dtype
+        controller_state = keras.tree.map_structure(
+            lambda value: tf.cast(value, self.compute_dtype),
+            controllers.initial_state(self.controller, batch_size, self.compute_dtype),
         )
         return self.pack_state(self.State(controller=controller_state, **fields))
 
@@ -392,7 +393,11 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             controller_state: The controller's own states.
         """
         reads = self._flat_reads(read_vectors)
-        return self.controller(tf.concat([inputs, reads], axis=-1), controller_state)
+        results = self.controller(tf.concat([inputs, reads], axis=-1), controller_state)
+        # A controller that was given may compute in another precision.
+        return keras.tree.map_structure(
+            lambda value: tf.cast(value, self.compute_dtype), results
+        )
 
     def interface_vector(self, hidden):
         """What a controller's output tells the memory, `[batch, interface_size]`."""
