@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_sam import usage
+from keras_sam.compiled import CompiledSequence
 from keras_sam.ops.sparse import first_occurrences
 
 
@@ -72,7 +73,7 @@ def bucket_length(length):
     return -(-length // unit) * unit
 
 
-class SparseRecurrence:
+class SparseRecurrence(CompiledSequence):
     """Runs the sequences of a layer of a sparse cell.
 
     Args:
@@ -80,13 +81,8 @@ class SparseRecurrence:
     """
 
     def __init__(self, layer):
-        self._layer = layer
+        super().__init__(layer)
         self._cell = layer.cell
-        options = {"jit_compile": True, "autograph": False}
-        self._forward = tf.function(self._run_forward, **options)
-        self._backward = tf.function(self._run_backward, **options)
-        # In a graph even for an eager caller: see keras_sam.layers.compiled.
-        self._run = tf.function(self._run_with_gradient, autograph=False)
 
     def __call__(self, sequences, initial_state, mask, training):
         """Outputs `[batch, time, output_size]` and the list of final states."""
@@ -97,35 +93,10 @@ class SparseRecurrence:
         sequences = tf.pad(sequences, [[0, 0], [0, padding], [0, 0]])
         if mask is not None:
             mask = tf.pad(mask, [[0, 0], [0, padding]])
-        outputs, *states = self._run(
-            sequences,
-            tuple(initial_state),
-            mask,
-            tf.convert_to_tensor(steps),
-            training,
+        outputs, *states = self.run(
+            [sequences, *initial_state], mask, tf.convert_to_tensor(steps), training
         )
         return outputs[:, :steps], states
-
-    def _run_with_gradient(self, sequences, initial_state, mask, steps, training):
-        @tf.custom_gradient
-        def run(*inputs):
-            results, residuals = self._forward(inputs, mask, steps, training)
-
-            def gradient(*upstream, variables=()):
-                gradients, of_weights = self._backward(
-                    inputs, mask, steps, training, residuals, upstream
-                )
-                by_variable = {
-                    variable.value.ref(): gradient
-                    for variable, gradient in zip(
-                        self._layer.trainable_variables, of_weights, strict=True
-                    )
-                }
-                return gradients, [by_variable.get(v.ref()) for v in variables]
-
-            return results, gradient
-
-        return run(sequences, *initial_state)
 
     # The small function.
 
@@ -171,8 +142,8 @@ class SparseRecurrence:
 
     # Forward.
 
-    def _run_forward(self, inputs, mask, steps, training):
-        cell, seeds = self._cell, self._read_seeds()
+    def forward(self, inputs, mask, steps, training):
+        cell = self._cell
         sequences, states = inputs[0], list(inputs[1:])
         length = sequences.shape[1] or tf.shape(sequences)[1]
         state = cell.unpack_state(states)
@@ -234,8 +205,7 @@ class SparseRecurrence:
             controller=carry.small.controller,
         )
         outputs = tf.transpose(outputs.stack(), (1, 0, 2))
-        residuals = [seeds, [array.stack() for array in records]]
-        return [outputs, *cell.pack_state(final)], residuals
+        return [outputs, *cell.pack_state(final)], [array.stack() for array in records]
 
     def _record_shapes(self, carry):
         cell = self._cell
@@ -304,12 +274,9 @@ class SparseRecurrence:
 
     # Backward.
 
-    def _run_backward(self, inputs, mask, steps, training, residuals, upstream):
+    def backward(self, inputs, mask, steps, training, records, upstream):
         cell = self._cell
-        seeds, records = residuals
         sequences, states = inputs[0], list(inputs[1:])
-        later_seeds = self._read_seeds()
-        self._write_seeds(seeds)
         state = cell.unpack_state(states)
         template = self._record_shapes(
             Carry(
@@ -422,7 +389,6 @@ class SparseRecurrence:
             parallel_iterations=1,
         )
         cell.reset_dropout_mask()
-        self._write_seeds(later_seeds)
         fields = {
             name: tf.zeros_like(value)
             for name, value in state._asdict().items()
@@ -437,24 +403,13 @@ class SparseRecurrence:
         of_inputs = tf.transpose(of_inputs.stack(), (1, 0, 2))
         return [of_inputs, *cell.pack_state(cell.State(**fields))], of_weights
 
-    # Random numbers: one set of dropout masks for all steps, the same in both passes.
+    # One set of dropout masks for all steps, the same in both passes.
 
     def _make_dropout_masks(self, inputs, small):
         cell = self._cell
         cell.run_controller(
             inputs, small.read_vectors, cell.nest_controller(small.controller)
         )
-
-    def _seed_states(self):
-        weights = {id(weight) for weight in self._layer.weights}
-        return [v for v in self._layer.variables if id(v) not in weights]
-
-    def _read_seeds(self):
-        return [tf.identity(variable.value) for variable in self._seed_states()]
-
-    def _write_seeds(self, seeds):
-        for variable, seed in zip(self._seed_states(), seeds, strict=True):
-            variable.assign(seed)
 
 
 def _keep_shapes(new, old):

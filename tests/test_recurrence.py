@@ -211,11 +211,11 @@ def test_compiled_loops_copy_no_memory():
         False,
     )
     recurrence = layer._recurrence
-    results, residuals = recurrence._forward(*arguments)
+    results, residuals = recurrence.forward_program(*arguments)
     upstream = [tf.ones_like(result) for result in results]
     programs = [
-        recurrence._forward.experimental_get_compiler_ir(*arguments),
-        recurrence._backward.experimental_get_compiler_ir(
+        recurrence.forward_program.experimental_get_compiler_ir(*arguments),
+        recurrence.backward_program.experimental_get_compiler_ir(
             *arguments, residuals, upstream
         ),
     ]

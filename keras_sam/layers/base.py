@@ -161,8 +161,8 @@ class MemoryRNN(keras.layers.RNN):
     def inner_loop(self, sequences, initial_state, mask, training=False):
         if self.jit_compile is not True:
             return super().inner_loop(sequences, initial_state, mask, training)
-        last_output, outputs, *states = self._compiled_loop(
-            sequences, initial_state, mask, training
+        last_output, outputs, *states = self._compiled_loop.run(
+            [sequences, *initial_state], mask, tf.shape(sequences)[1], training
         )
         return last_output, outputs, states
 
