@@ -80,14 +80,17 @@ def least_recently_accessed(levels, count=1):
     nodes = tf.broadcast_to(
         tf.range(levels[-1].shape[-1])[tf.newaxis], (batch, levels[-1].shape[-1])
     )
-    for level in reversed(levels):
-        if level is not levels[-1]:
+    for depth in reversed(range(len(levels))):
+        level = levels[depth]
+        if depth < len(levels) - 1:
             # In ascending order, for a tie among cousins goes to the lowest number.
             nodes = tf.sort(nodes, axis=-1)[..., tf.newaxis] * BRANCHING
             nodes = nodes + tf.range(BRANCHING)
             nodes = tf.reshape(nodes, (batch, -1))
         times = tf.gather(level, nodes, batch_dims=1)
-        _, oldest = tf.math.top_k(-times, k=min(count, nodes.shape[-1]))
+        # Nodes that only fill up a level have no children to go down to.
+        real = levels[depth - 1].shape[-1] // BRANCHING if depth else nodes.shape[-1]
+        _, oldest = tf.math.top_k(-times, k=min(count, real))
         nodes = tf.gather(nodes, oldest, batch_dims=1)
     return nodes
 

@@ -26,6 +26,7 @@ TOLERANCES = {"float32": 1e-5, "float64": 1e-9}
 DEFAULTS = {"memory_slots": 12, "read_heads": 2, "reads_per_head": 3}
 
 GIVEN = np.random.default_rng(10).normal(size=(BATCH, 12, WORDS)).astype("float32")
+GIVEN_30 = np.random.default_rng(12).normal(size=(30, WORDS)).astype("float32")
 MASK = np.random.default_rng(11).random((BATCH, STEPS)) < 0.7
 MASK[0, :2], MASK[1, -2:] = False, False
 
@@ -55,6 +56,9 @@ CASES = {
     "given to all": {"given": GIVEN[0, :11], "usage_threshold": 0.4},
     "given to each": {"given": GIVEN[:, :7], "memory_slots": 8, "write_heads": 2},
     "mask": {"given": GIVEN, "mask": MASK, "write_heads": 2},
+    # The oldest slots are the last two of the first group of 32, then those of the
+    # second, then those of the first again.
+    "two levels": {"given": GIVEN_30, "memory_slots": 36, "reads_per_head": 2},
     "fresh": {"steps": 5, "reads_per_head": 2},
     "fresh, write heads": {"steps": 6, "write_heads": 2},
     "fresh, two levels": {"memory_slots": 36, "reads_per_head": 1, "write_heads": 2},

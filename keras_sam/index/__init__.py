@@ -30,7 +30,7 @@ def get(identifier):
         identifier = keras.saving.deserialize_keras_object(identifier)
     if isinstance(identifier, Index):
         return identifier
-    if identifier in _BY_NAME:
+    if isinstance(identifier, str) and identifier in _BY_NAME:
         return _BY_NAME[identifier]()
     raise ValueError(
         f"`index` must be one of {', '.join(map(repr, _BY_NAME))} or an Index. "

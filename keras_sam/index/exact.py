@@ -59,10 +59,12 @@ class Exact(Index):
             rows = tf.slice(memory, [0, begin, 0], [batch, chunk, memory.shape[2]])
             rows = tf.ensure_shape(rows, (None, chunk, memory.shape[2]))
             squares = tf.reduce_sum(tf.square(rows), axis=-1)
-            similarity = tf.linalg.matrix_transpose(
-                tf.matmul(rows, queries, transpose_b=True)
-                * tf.math.rsqrt(squares + NORM_EPSILON)[..., tf.newaxis]
+            # Neither a matrix product nor an inverse root, which may round the same
+            # words differently in different rows: equal words have to tie.
+            products = tf.reduce_sum(
+                queries[:, :, tf.newaxis] * rows[:, tf.newaxis], axis=-1
             )
+            similarity = products / tf.sqrt(squares + NORM_EPSILON)[:, tf.newaxis]
             numbers = begin + tf.range(chunk)
             similarity = tf.where(numbers >= start, similarity, similarity.dtype.min)
             # What was found before stands first and so wins the ties.

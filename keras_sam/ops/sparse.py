@@ -49,8 +49,12 @@ def _weighted_rows(rows, weights, reads, rows_read, count):
         def gradient(upstream):
             upstream = tf.gather(upstream, reads)
             return (
+                # Identity: a gradient may be traced into another graph than the
+                # forward pass, and may not hand out a tensor of that one.
                 tf.IndexedSlices(
-                    weights[:, tf.newaxis] * upstream, rows_read, tf.shape(rows)
+                    weights[:, tf.newaxis] * upstream,
+                    tf.identity(rows_read),
+                    tf.shape(rows),
                 ),
                 tf.reduce_sum(tf.gather(rows, rows_read) * upstream, axis=-1),
             )
