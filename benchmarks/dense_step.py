@@ -7,9 +7,7 @@ set-up cancels; batch 1, 100 units, 4 read heads (and for the NTM 4 write heads)
 words of 32, compiled by XLA, median and range of interleaved repetitions, all in
 one process. A bare `keras.layers.LSTM(100)` stands beside them.
 
-Expected: the NTM's time grows with N, the DNC's with N^2 (its links); the NTM stays
-under the 9 ms (512 words) and 99 ms (32,768 words), the DNC under the 409 ms (4,096
-words) that public dense implementations took on such a machine.
+Expected: the NTM's time grows with N, the DNC's with N^2 (its links).
 
 Writes benchmarks/results/dense_step.json.
 """

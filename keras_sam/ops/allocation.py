@@ -115,7 +115,7 @@ def allocation_weights(usage):
     order = tf.argsort(tf.round(usage * USAGE_RANKS), axis=-1, stable=True)
     sorted_usage = tf.gather(usage, order, batch_dims=1)
     used_before = tf.exp(tf.cumsum(tf.math.log(sorted_usage), axis=-1, exclusive=True))
-    # Back to slot order by a scatter: half the cost of sorting a second time.
+    # Back to slot order by a scatter, which is cheaper than sorting a second time.
     sequence = tf.broadcast_to(
         tf.range(tf.shape(order)[0])[:, tf.newaxis], tf.shape(order)
     )

@@ -1,8 +1,8 @@
 """The two products of a matrix with few vectors, written for their gradients.
 
 Each is the other's gradient. Left to itself TensorFlow takes the products with
-the matrix turned, `x @ M^T`, which XLA on a CPU runs up to 16 times slower than
-`(M @ x^T)^T` (4,096 x 4,096, four vectors).
+the matrix turned, `x @ M^T`, which XLA on a CPU runs far slower than `(M @ x^T)^T`:
+benchmarks/dense_step.py shows it on the DNC.
 """
 
 import tensorflow as tf
