@@ -127,14 +127,14 @@ class SparseRecurrence(CompiledSequence):
         hidden, controller, parts, _, rows = self._before_search(
             inputs, record.small, record.write_slots, record.old_rows
         )
-        batch = rows.shape[0] or tf.shape(rows)[0]
-        read_slots = tf.reshape(record.read_slots, (batch, -1))
+        reads = self._cell.read_heads * self._cell.reads_per_head
+        read_slots = tf.reshape(record.read_slots, (-1, reads))
         written = read_slots[:, :, tf.newaxis] == record.write_slots[:, tf.newaxis]
         # Of a slot written under two names only the first counts.
         written &= _is_first(record.write_slots)[:, tf.newaxis]
         written = tf.cast(written, rows.dtype)
         kept = 1.0 - tf.reduce_sum(written, axis=-1, keepdims=True)
-        words = tf.reshape(record.words, (batch, read_slots.shape[1], -1))
+        words = tf.reshape(record.words, (-1, reads, self._cell.word_size))
         words = kept * words + tf.matmul(written, rows)
         words = tf.reshape(words, tf.shape(record.words))
         read_weights, read_vectors, output = self._after_search(hidden, parts, words)
@@ -317,7 +317,8 @@ class SparseRecurrence(CompiledSequence):
 
             written = self._row_numbers(record.write_slots)
             read = tf.reshape(
-                self._row_numbers(record.read_slots), (tf.shape(written)[0], -1)
+                self._row_numbers(record.read_slots),
+                (-1, cell.read_heads * cell.reads_per_head),
             )
             touched = tf.concat([written, read], axis=-1)
             of_rows = tf.gather(of_memory, written)

@@ -86,7 +86,7 @@ def least_recently_accessed(levels, count=1):
             # In ascending order, for a tie among cousins goes to the lowest number.
             nodes = tf.sort(nodes, axis=-1)[..., tf.newaxis] * BRANCHING
             nodes = nodes + tf.range(BRANCHING)
-            nodes = tf.reshape(nodes, (batch, -1))
+            nodes = tf.reshape(nodes, (-1, nodes.shape[1] * BRANCHING))
         times = tf.gather(level, nodes, batch_dims=1)
         # Nodes that only fill up a level have no children to go down to.
         real = levels[depth - 1].shape[-1] // BRANCHING if depth else nodes.shape[-1]

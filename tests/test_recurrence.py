@@ -139,6 +139,8 @@ def test_trains_in_fit_and_answers_after_reload(tmp_path):
     )
     model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy")
     data = keras_sam.tasks.copy_task(8, max_length=2, seed=0)
+    # Of a generator Keras knows neither the batch's size nor the length.
+    data = (batch for batch in data.as_numpy_iterator())
     losses = model.fit(data, steps_per_epoch=30, epochs=3, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     inputs = np.random.default_rng(0).normal(size=(8, 5, 9)).astype("float32")

@@ -261,7 +261,17 @@ def test_graph_and_xla_do_the_same(jit_compile):
         levels = usage.mark_accessed(levels, named, accessed, time[:, 0])
         return levels, time + 1.0, oldest
 
-    compiled = tf.function(step, jit_compile=jit_compile)
+    def any_batch(*sizes, dtype=tf.float32):
+        return tf.TensorSpec([None, *sizes], dtype)
+
+    # As in Keras, which traces for a batch of any size.
+    levels = [any_batch(size) for size in usage.level_sizes(1100)]
+    named, accessed = any_batch(5, dtype=tf.int32), any_batch(5, dtype=tf.bool)
+    compiled = tf.function(
+        step,
+        jit_compile=jit_compile,
+        input_signature=(levels, any_batch(1), named, accessed),
+    )
     rng = np.random.default_rng(3)
     long, now = late_times(1100)
     long[rng.integers(1100, size=300)] = UNTOUCHED

@@ -247,24 +247,27 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             List of tensors `[batch, size]`, one for each entry of `state_size`.
         """
         self._build_initial_weights()
-        given_rows = 0
+        rows = None
         if memory is not None:
-            memory = self._check_given_memory(memory, batch_size)
-            given_rows = memory.shape[-2]
-        fields = self.initial_fields(batch_size, given_rows)
-        if memory is not None:
-            memory = tf.broadcast_to(memory, (batch_size, given_rows, self.word_size))
-            fields["memory"] = tf.concat(
-                [memory, fields["memory"][:, given_rows:]], axis=1
-            )
+            rows = self._check_given_memory(memory, batch_size)
+            rows = tf.broadcast_to(rows, (batch_size, rows.shape[-2], self.word_size))
+        fields = self.initial_fields(batch_size, rows)
         controller_state = keras.tree.map_structure(
             lambda value: tf.cast(value, self.compute_dtype),
             controllers.initial_state(self.controller, batch_size, self.compute_dtype),
         )
         return self.pack_state(self.State(controller=controller_state, **fields))
 
-    def initial_fields(self, batch_size, given_rows):
-        """The state's fields before the first step; a subclass adds its own."""
+    def initial_fields(self, batch_size, given_memory):
+        """The state's fields before the first step; a subclass adds its own.
+
+        Args:
+            batch_size: Integer or scalar tensor.
+            given_memory: Tensor `[batch, rows, W]`, the memory's first rows, or None.
+
+        Returns:
+            Dictionary of tensors.
+        """
         if self.initial_memory == "constant":
             memory = tf.fill(
                 (batch_size, self.memory_slots, self.word_size),
@@ -272,6 +275,9 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             )
         else:
             memory = self._for_each(batch_size, self.initial_memory_weight)
+        if given_memory is not None:
+            rows = given_memory.shape[1]
+            memory = tf.concat([given_memory, memory[:, rows:]], axis=1)
         if self.initial_read_vectors == "learned":
             reads = self._for_each(batch_size, self.initial_read_vectors_weight)
         else:

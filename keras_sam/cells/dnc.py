@@ -217,8 +217,9 @@ class DNCCell(MemoryCell):
         if self.normalize_interface:
             self.interface_norm.build((input_shape[0], self.interface_size))
 
-    def initial_fields(self, batch_size, given_rows):
-        fields = super().initial_fields(batch_size, given_rows)
+    def initial_fields(self, batch_size, given_memory):
+        fields = super().initial_fields(batch_size, given_memory)
+        given_rows = 0 if given_memory is None else given_memory.shape[1]
         for name, shape in self.state_shapes.items():
             if name not in fields:
                 fields[name] = tf.zeros((batch_size, *shape), self.compute_dtype)

@@ -179,7 +179,7 @@ class NTMCell(MemoryCell):
             )
         super()._build_initial_weights()
 
-    def initial_fields(self, batch_size, given_rows):
+    def initial_fields(self, batch_size, given_memory):
         if self.initial_weights == "learned":
             read_weights = tf.nn.softmax(self.initial_read_weights_weight)
             write_weights = tf.nn.softmax(self.initial_write_weights_weight)
@@ -188,7 +188,7 @@ class NTMCell(MemoryCell):
             read_weights = tf.tile(first_slot[tf.newaxis], (self.read_heads, 1))
             write_weights = tf.tile(first_slot[tf.newaxis], (self.write_heads, 1))
         return {
-            **super().initial_fields(batch_size, given_rows),
+            **super().initial_fields(batch_size, given_memory),
             "read_weights": self._for_each(batch_size, read_weights),
             "write_weights": self._for_each(batch_size, write_weights),
         }
