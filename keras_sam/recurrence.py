@@ -8,8 +8,9 @@ recorded, under a tape, and touches the memory's gradient, which stays in place 
 with one gather and one scatter ([Rae et al., 2016](https://arxiv.org/abs/1610.09027),
 section 3.4, whose backward pass undoes the writes instead). Neither knows N.
 
-Compiled by XLA, which keeps a buffer in place only if each step does a single scatter
-on it: written and read slots share one scatter in the backward pass.
+XLA keeps a buffer in place only if each step does a single scatter on it: written and
+read slots share one scatter in the backward pass. Without XLA the same loops change
+buffers of their own (`keras_sam.buffers`).
 """
 
 import math
@@ -17,9 +18,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_sam import usage
-from keras_sam.compiled import CompiledSequence
+from keras_sam import buffers, usage
 from keras_sam.ops.sparse import first_occurrences
+from keras_sam.sequence import Sequence
 
 
 class Carry(NamedTuple):
@@ -49,6 +50,7 @@ class Record(NamedTuple):
     old_rows: Any  # [batch, writes, W]
     read_slots: Any  # [batch, R, K]
     words: Any  # [batch, R, K, W]
+    seeds: Any  # list of tensors: of the random numbers drawn at each step
 
 
 def bucket_length(length):
@@ -73,15 +75,16 @@ def bucket_length(length):
     return -(-length // unit) * unit
 
 
-class SparseRecurrence(CompiledSequence):
+class SparseRecurrence(Sequence):
     """Runs the sequences of a layer of a sparse cell.
 
     Args:
         layer: A `keras.layers.RNN` around a `keras_sam.SAMCell`.
+        jit_compile: Boolean, whether XLA compiles it.
     """
 
-    def __init__(self, layer):
-        super().__init__(layer)
+    def __init__(self, layer, jit_compile=True):
+        super().__init__(layer, jit_compile)
         self._cell = layer.cell
 
     def __call__(self, sequences, initial_state, mask, training):
@@ -146,13 +149,14 @@ class SparseRecurrence(CompiledSequence):
         cell = self._cell
         sequences, states = inputs[0], list(inputs[1:])
         length = sequences.shape[1] or tf.shape(sequences)[1]
+        way = buffers.in_context()
         state = cell.unpack_state(states)
         time, tree = usage.rebase(state.time, cell.split_tree(state.last_access), steps)
-        memory = tf.reshape(state.memory, (-1, cell.word_size))
+        memory = way.own(tf.reshape(state.memory, (-1, cell.word_size)))
         carry = Carry(
-            tree=tree,
+            tree=[way.own(level) for level in tree],
             time=time,
-            index=state.index,
+            index=way.own(state.index),
             read_slots=tf.cast(tf.round(state.read_slots), tf.int32),
             small=Small(
                 state.read_weights,
@@ -166,7 +170,7 @@ class SparseRecurrence(CompiledSequence):
         def step(t, memory, carry, outputs, records):
             active = None if mask is None else mask[:, t]
             memory, carry, record = self._forward_step(
-                sequences[:, t], memory, carry, active
+                way, sequences[:, t], memory, carry, active
             )
             output = carry.output
             if active is not None and self._layer.zero_output_for_mask:
@@ -219,10 +223,15 @@ class SparseRecurrence(CompiledSequence):
             old_rows=tf.TensorSpec((batch, writes, cell.word_size), dtype),
             read_slots=tf.TensorSpec((batch, *reads), tf.int32),
             words=tf.TensorSpec((batch, *reads, cell.word_size), dtype),
+            seeds=[
+                tf.TensorSpec(variable.shape, variable.dtype)
+                for variable in self._step_seeds()
+            ],
         )
 
-    def _forward_step(self, inputs, memory, carry, active):
+    def _forward_step(self, way, inputs, memory, carry, active):
         cell = self._cell
+        seeds = self._read_seeds(self._step_seeds())
         write_slots = cell.write_slots(carry.read_slots, carry.tree)
         written = self._row_numbers(write_slots)
         old_rows = tf.gather(memory, written)
@@ -231,9 +240,9 @@ class SparseRecurrence(CompiledSequence):
         )
         if active is not None:
             rows = tf.where(active[:, tf.newaxis, tf.newaxis], rows, old_rows)
-        memory = tf.tensor_scatter_nd_update(memory, written[..., tf.newaxis], rows)
+        memory = way.update(memory, written[..., tf.newaxis], rows)
 
-        index = cell.index.insert(carry.index, write_slots, rows, active)
+        index = cell.index.insert(carry.index, write_slots, rows, active, way.update)
         read_slots = cell.index.search(
             index,
             tf.reshape(memory, (-1, cell.memory_slots, cell.word_size)),
@@ -241,6 +250,7 @@ class SparseRecurrence(CompiledSequence):
             cell.reads_per_head,
         )
         words = tf.gather(memory, self._row_numbers(read_slots))
+        memory = way.after(memory, [words])
         read_weights, read_vectors, output = self._after_search(hidden, parts, words)
 
         slots, accessed = cell.accessed(
@@ -248,8 +258,10 @@ class SparseRecurrence(CompiledSequence):
         )
         if active is not None:
             accessed &= active[:, tf.newaxis]
-        tree = usage.mark_accessed(carry.tree, slots, accessed, carry.time[:, 0])
-        record = Record(carry.small, write_slots, old_rows, read_slots, words)
+        tree = usage.mark_accessed(
+            carry.tree, slots, accessed, carry.time[:, 0], way.update
+        )
+        record = Record(carry.small, write_slots, old_rows, read_slots, words, seeds)
         new = Carry(
             tree=tree,
             time=carry.time + 1.0,
@@ -277,6 +289,7 @@ class SparseRecurrence(CompiledSequence):
     def backward(self, inputs, mask, steps, training, records, upstream):
         cell = self._cell
         sequences, states = inputs[0], list(inputs[1:])
+        way = buffers.in_context()
         state = cell.unpack_state(states)
         template = self._record_shapes(
             Carry(
@@ -327,16 +340,14 @@ class SparseRecurrence(CompiledSequence):
                 counts &= active[:, tf.newaxis]
             of_rows *= tf.cast(counts, of_rows.dtype)[..., tf.newaxis]
 
+            self._write_seeds(self._step_seeds(), record.seeds)
             small = [step_inputs, *tf.nest.flatten(record.small)]
             sources = [*small, record.old_rows, record.words]
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(sources)
-                tape.watch(weights)
-                output, new_small, rows = self._dense_step(step_inputs, record)
-            gradients = tape.gradient(
+            output, new_small, rows = self._dense_step(step_inputs, record)
+            gradients = tf.gradients(
                 tf.nest.flatten([output, new_small, rows]),
                 [*sources, *weights],
-                output_gradients=tf.nest.flatten([of_this, of_small, of_rows]),
+                grad_ys=tf.nest.flatten([of_this, of_small, of_rows]),
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
             of_step = gradients[0]
@@ -347,9 +358,7 @@ class SparseRecurrence(CompiledSequence):
             # One scatter: what was written loses its gradient to the old rows.
             of_words = tf.reshape(of_words, (-1, read.shape[1], cell.word_size))
             changes = tf.concat([of_old_rows - of_rows, of_words], axis=1)
-            of_memory = tf.tensor_scatter_nd_add(
-                of_memory, touched[..., tf.newaxis], changes
-            )
+            of_memory = way.add(of_memory, touched[..., tf.newaxis], changes)
             pass_on_small, of_output = before
             of_small = tf.nest.map_structure(tf.add, of_old_small, pass_on_small)
             return (
@@ -370,7 +379,7 @@ class SparseRecurrence(CompiledSequence):
         of_inputs = tf.TensorArray(
             sequences.dtype, size=length, element_shape=sequences[:, 0].shape
         )
-        of_memory = tf.reshape(final.memory, (-1, cell.word_size))
+        of_memory = way.own(tf.reshape(final.memory, (-1, cell.word_size)))
         of_small = Small(
             final.read_weights,
             final.read_vectors,
@@ -404,7 +413,12 @@ class SparseRecurrence(CompiledSequence):
         of_inputs = tf.transpose(of_inputs.stack(), (1, 0, 2))
         return [of_inputs, *cell.pack_state(cell.State(**fields))], of_weights
 
-    # One set of dropout masks for all steps, the same in both passes.
+    # Random numbers. Keras's cells make their dropout masks once for all steps; what
+    # other layers within a cell draw, they draw at each step.
+
+    def _step_seeds(self):
+        once = {id(cell.seed_generator.state) for cell in self._cell.mask_makers()}
+        return [v for v in self._seed_states() if id(v) not in once]
 
     def _make_dropout_masks(self, inputs, small):
         cell = self._cell

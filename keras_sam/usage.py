@@ -95,7 +95,7 @@ def least_recently_accessed(levels, count=1):
     return nodes
 
 
-def mark_accessed(levels, slots, accessed, time):
+def mark_accessed(levels, slots, accessed, time, update=tf.tensor_scatter_nd_update):
     """The tree once some slots have been accessed.
 
     Args:
@@ -104,6 +104,7 @@ def mark_accessed(levels, slots, accessed, time):
         accessed: Boolean tensor `[batch, accesses]`: whether the access counts; the
             same for duplicates.
         time: Tensor `[batch]`, the time of the access.
+        update: Function to set values with, see `keras_sam.buffers`.
 
     Returns:
         The new tree.
@@ -111,12 +112,12 @@ def mark_accessed(levels, slots, accessed, time):
     times = tf.where(
         accessed, time[:, tf.newaxis], tf.gather(levels[0], slots, batch_dims=1)
     )
-    marked = [_update(levels[0], slots, times)]
+    marked = [update(levels[0], _places(slots), times)]
     for level in levels[1:]:
         slots = slots // BRANCHING
         children = slots[..., tf.newaxis] * BRANCHING + tf.range(BRANCHING)
         times = tf.reduce_min(tf.gather(marked[-1], children, batch_dims=1), axis=-1)
-        marked.append(_update(level, slots, times))
+        marked.append(update(level, _places(slots), times))
     return marked
 
 
@@ -150,9 +151,9 @@ def rebase(time, levels, steps=1):
     )
 
 
-def _update(level, nodes, times):
-    """Sets nodes; where one is named twice both times are the same."""
-    batch = tf.broadcast_to(
-        tf.range(tf.shape(nodes)[0])[:, tf.newaxis], tf.shape(nodes)
+def _places(nodes):
+    """Where nodes `[batch, n]` are on their level, `[batch, n, 2]`."""
+    batch = tf.range(tf.shape(nodes)[0], dtype=nodes.dtype)
+    return tf.stack(
+        [tf.broadcast_to(batch[:, tf.newaxis], tf.shape(nodes)), nodes], axis=-1
     )
-    return tf.tensor_scatter_nd_update(level, tf.stack([batch, nodes], axis=-1), times)

@@ -13,27 +13,30 @@ from keras_sam.recurrence import bucket_length
 SIZES = {"units": 6, "word_size": 4, "read_heads": 2, "output_size": 3}
 
 
-def make_layers(**kwargs):
-    """The same layer compiled and not, with the same well-spread weights."""
-    layers = [
-        keras_sam.SAM(
-            **SIZES,
-            dtype="float64",
-            return_sequences=True,
-            return_state=True,
-            jit_compile=jit_compile,
-            **kwargs,
-        )
-        for jit_compile in ("auto", False)
-    ]
+# The two ways in which the layer runs its sequences.
+PATHS = {"compiled": "auto", "in_place": False}
+
+
+def make_layers(path="compiled", zero_output_for_mask=False, **kwargs):
+    """The layer and its cell in Keras's own loop, with the same well-spread weights."""
+    options = {
+        "dtype": "float64",
+        "return_sequences": True,
+        "return_state": True,
+        "zero_output_for_mask": zero_output_for_mask,
+    }
+    layer = keras_sam.SAM(**SIZES, **options, **kwargs, jit_compile=PATHS[path])
+    plain = keras.layers.RNN(
+        keras_sam.SAMCell(**SIZES, **kwargs, dtype="float64"), **options
+    )
     rng = np.random.default_rng(0)
-    for layer in layers:
-        layer.build((3, None, 5))
-    for compiled, plain in zip(*(layer.weights for layer in layers), strict=True):
-        value = 0.7 * rng.normal(size=compiled.shape)
-        compiled.assign(value)
-        plain.assign(value)
-    return layers
+    for one in (layer, plain):
+        one.build((3, None, 5))
+    for weight, other in zip(layer.weights, plain.weights, strict=True):
+        value = 0.7 * rng.normal(size=weight.shape)
+        weight.assign(value)
+        other.assign(value)
+    return layer, plain
 
 
 def results_and_gradients(layer, inputs, state, mask):
@@ -48,6 +51,7 @@ def results_and_gradients(layer, inputs, state, mask):
     return results, gradients
 
 
+@pytest.mark.parametrize("path", PATHS)
 # Small memories, so that slots are reused and heads read and write the same ones.
 @pytest.mark.parametrize(
     ("kwargs", "given_rows", "masked"),
@@ -68,16 +72,20 @@ def results_and_gradients(layer, inputs, state, mask):
     ],
     ids=["reused", "given_masked", "all_read_masked"],
 )
-def test_compiled_sequence_equals_the_cell(kwargs, given_rows, masked):
-    compiled, plain = make_layers(**kwargs)
+def test_sequence_equals_the_cell(path, kwargs, given_rows, masked):
+    layer, plain = make_layers(path, **kwargs)
     rng = np.random.default_rng(1)
     inputs = tf.constant(rng.normal(size=(3, 17, 5)))
     mask = tf.constant(rng.random((3, 17)) > 0.3) if masked else None
     memory = rng.normal(size=(given_rows, 4)) if given_rows else None
-    state = compiled.get_initial_state(3, memory=memory)
-    got = results_and_gradients(compiled, inputs, state, mask)
+    state = layer.get_initial_state(3, memory=memory)
+    before = [value.numpy().copy() for value in state]
+    got = results_and_gradients(layer, inputs, state, mask)
+    # What belongs to the caller is not what was changed in place.
+    for value, copy in zip(state, before, strict=True):
+        np.testing.assert_array_equal(value, copy)
     expected = results_and_gradients(plain, inputs, state, mask)
-    names = plain.cell.unpack_state(expected[0][1:])
+    names = layer.cell.unpack_state(expected[0][1:])
     assert np.unique(names.read_slots).size > 2, "The case reads too few slots."
     # Loss = sum of sines: the bookkeeping states (times, slots) carry no gradient.
     for values, references in zip(got, expected, strict=True):
@@ -85,26 +93,71 @@ def test_compiled_sequence_equals_the_cell(kwargs, given_rows, masked):
             np.testing.assert_allclose(value, reference, rtol=1e-9, atol=1e-9)
 
 
-def test_dropout_is_the_same_in_both_passes():
+@keras.saving.register_keras_serializable()
+class NoisyCell(keras.layers.GRUCell):
+    """A user's cell, which draws random numbers at each step."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        self.noise = keras.layers.Dropout(0.5, seed=1, dtype=self.dtype_policy)
+
+    def call(self, inputs, states, training=False):
+        output, states = super().call(inputs, states, training=training)
+        return self.noise(output, training=training), states
+
+
+CONTROLLERS = {
+    "lstm": lambda: {"dropout": 0.4, "recurrent_dropout": 0.3},
+    "stacked": lambda: {
+        "controller": keras.layers.StackedRNNCells(
+            [
+                keras.layers.GRUCell(5, dropout=0.4, dtype="float64"),
+                keras.layers.LSTMCell(4, recurrent_dropout=0.3, dtype="float64"),
+            ],
+            dtype="float64",
+        )
+    },
+    "noise_at_each_step": lambda: {"controller": NoisyCell(5, dtype="float64")},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "controller"),
+    [
+        ("compiled", "lstm"),
+        ("in_place", "lstm"),
+        ("in_place", "stacked"),
+        ("compiled", "noise_at_each_step"),
+    ],
+)
+def test_dropout_is_the_same_in_both_passes(path, controller):
     layer = keras_sam.SAM(
-        8, 16, 4, 2, dtype="float64", dropout=0.4, recurrent_dropout=0.3
+        8,
+        16,
+        4,
+        2,
+        dtype="float64",
+        jit_compile=PATHS[path],
+        **CONTROLLERS[controller](),
     )
     inputs = tf.constant(np.random.default_rng(0).normal(size=(2, 7, 3)))
     layer.build(inputs.shape)
-    seeds = layer.cell.controller.seed_generator.state
-    start = seeds.numpy()
-    kernel = layer.cell.controller.kernel
+    weights = {id(weight) for weight in layer.weights}
+    generators = [v for v in layer.variables if id(v) not in weights]
+    starts = [generator.numpy() for generator in generators]
+    kernel = layer.trainable_variables[0]
 
     def loss():
-        seeds.assign(start)
+        for generator, first in zip(generators, starts, strict=True):
+            generator.assign(first)
         return tf.reduce_sum(tf.sin(layer(inputs, training=True)))
 
     with tf.GradientTape() as tape:
         value = loss()
-    after = seeds.numpy()
+    after = [generator.numpy() for generator in generators]
     gradient = tape.gradient(value, kernel.value).numpy()
-    assert (after != start).any()
-    np.testing.assert_array_equal(seeds.numpy(), after)
+    assert (np.array(after) != starts).any()
+    np.testing.assert_array_equal([g.numpy() for g in generators], after)
     direction = np.random.default_rng(1).normal(size=kernel.shape)
     original, step = kernel.numpy(), 1e-6
     kernel.assign(original + step * direction)
@@ -116,12 +169,13 @@ def test_dropout_is_the_same_in_both_passes():
     )
 
 
-def test_halves_with_the_state_passed_on_equal_the_whole():
-    compiled, _ = make_layers(memory_slots=9, reads_per_head=2)
+@pytest.mark.parametrize("path", PATHS)
+def test_halves_with_the_state_passed_on_equal_the_whole(path):
+    layer, _ = make_layers(path, memory_slots=9, reads_per_head=2)
     inputs = tf.constant(np.random.default_rng(2).normal(size=(3, 12, 5)))
-    whole, *state = compiled(inputs)
-    first, *half = compiled(inputs[:, :6])
-    second, *final = compiled(inputs[:, 6:], initial_state=half)
+    whole, *state = layer(inputs)
+    first, *half = layer(inputs[:, :6])
+    second, *final = layer(inputs[:, 6:], initial_state=half)
     np.testing.assert_allclose(tf.concat([first, second], 1), whole, atol=1e-12)
     for got, expected in zip(final, state, strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-12)

@@ -441,11 +441,15 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
     def get_recurrent_dropout_mask(self, step_input):
         return None
 
+    def mask_makers(self):
+        """The cells that keep their dropout masks for a whole sequence."""
+        cells = [self.controller, *getattr(self.controller, "cells", [])]
+        return [cell for cell in cells if isinstance(cell, DropoutRNNCell)]
+
     def reset_dropout_mask(self):
-        for cell in [self.controller, *getattr(self.controller, "cells", [])]:
-            if isinstance(cell, DropoutRNNCell):
-                cell.reset_dropout_mask()
-                cell.reset_recurrent_dropout_mask()
+        for cell in self.mask_makers():
+            cell.reset_dropout_mask()
+            cell.reset_recurrent_dropout_mask()
 
     def reset_recurrent_dropout_mask(self):
         pass  # reset_dropout_mask has reset both

@@ -2,6 +2,8 @@
 
 import abc
 
+import tensorflow as tf
+
 
 class Index(abc.ABC):
     """Finds the K slots of a memory whose words are most like a query.
@@ -37,7 +39,9 @@ class Index(abc.ABC):
         """
 
     @abc.abstractmethod
-    def insert(self, state, slots, rows, active=None):
+    def insert(
+        self, state, slots, rows, active=None, update=tf.tensor_scatter_nd_update
+    ):
         """The state once some slots have got new words.
 
         Args:
@@ -46,6 +50,8 @@ class Index(abc.ABC):
             rows: Tensor `[batch, writes, W]`, the new words; the same for duplicates.
             active: Optional boolean tensor `[batch]`: the sequences in which anything
                 was written.
+            update: Function to set values with, see `keras_sam.buffers`; at most
+                once, lest XLA copy the state.
 
         Returns:
             Tensor `[batch, state_size]`.

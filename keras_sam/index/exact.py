@@ -38,7 +38,9 @@ class Exact(Index):
     def reset(self, memory, given_rows):
         return tf.fill((tf.shape(memory)[0], 1), tf.cast(given_rows, memory.dtype))
 
-    def insert(self, state, slots, rows, active=None):
+    def insert(
+        self, state, slots, rows, active=None, update=tf.tensor_scatter_nd_update
+    ):
         needed = tf.reduce_max(slots, axis=-1, keepdims=True) + 1
         if active is not None:
             needed = tf.where(active[:, tf.newaxis], needed, 0)

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from keras_sam.compiled import CompiledSequence
+from keras_sam.sequence import Sequence
 
 
-class CompiledLoop(CompiledSequence):
+class CompiledLoop(Sequence):
     """Runs a loop forward; backward, runs it again under a tape.
 
     Args:
@@ -23,13 +23,11 @@ class CompiledLoop(CompiledSequence):
 
     def backward(self, inputs, mask, steps, training, records, upstream):
         weights = [variable.value for variable in self._layer.trainable_variables]
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            results = self._loop(inputs[0], inputs[1:], mask, training)
-        gradients = tape.gradient(
+        results = self._loop(inputs[0], inputs[1:], mask, training)
+        gradients = tf.gradients(
             results,
             [*inputs, *weights],
-            output_gradients=list(upstream),
+            grad_ys=list(upstream),
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         return gradients[: len(inputs)], gradients[len(inputs) :]

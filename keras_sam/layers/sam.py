@@ -27,14 +27,14 @@ class SAM(MemoryRNN):
             Defaults to `False`.
         stateful: Boolean, whether row i of a batch continues row i of the batch
             before; `reset_state()` starts anew. Defaults to `False`.
-        unroll: Boolean, whether to unroll the loop, with `jit_compile=False` only.
-            Defaults to `False`.
+        unroll: Boolean, whether to unroll the loop, which then is that of
+            `keras.layers.RNN`, not compiled. Defaults to `False`.
         zero_output_for_mask: Boolean, whether the output of a masked step is 0
             instead of the output before it. Defaults to `False`.
         jit_compile: `"auto"`, `True` or `False`. With `"auto"` or `True` the sequence
-            is compiled as above; `False` runs the cell in the loop of
-            `keras.layers.RNN`, which copies the memory at each step in graph mode.
-            Defaults to `"auto"`.
+            is compiled as above, which with `"auto"` depends on the index; else the
+            same program runs in TensorFlow's graph, at some ten times the time, the
+            memory in place too. Defaults to `"auto"`.
 
     Call arguments:
         sequences: Tensor `[batch, time, features]`.
@@ -74,11 +74,12 @@ class SAM(MemoryRNN):
                 "unroll=False. "
                 f"Received: index={self.cell.index!r}, unroll={self.unroll}"
             )
-        self._compiled = can_compile and self.jit_compile is not False
-        self._recurrence = SparseRecurrence(self)
+        self._recurrence = SparseRecurrence(
+            self, jit_compile=can_compile and self.jit_compile is not False
+        )
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        if not self._compiled:
+        if self.unroll:
             # Past MemoryRNN, whose compiled loop is for dense cells.
             return keras.layers.RNN.inner_loop(
                 self, sequences, initial_state, mask, training

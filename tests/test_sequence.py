@@ -123,3 +123,41 @@ def test_stateful_layer_moves_its_state_once_per_call():
             loss = tf.reduce_sum(layer(INPUTS))
         tape.gradient(loss, layer.cell.interface.kernel.value)
     np.testing.assert_allclose(compiled(INPUTS), plain(INPUTS), atol=1e-5)
+
+
+@pytest.mark.parametrize("layer_class", [keras_sam.NTM, keras_sam.SAM])
+def test_says_what_it_compiles_and_that_it_has_no_second_derivatives(
+    layer_class, caplog
+):
+    layer = make_layer(layer_class, True)
+
+    def squared_gradient(inputs):
+        with tf.GradientTape() as outer:
+            outer.watch(inputs)
+            with tf.GradientTape() as inner:
+                inner.watch(inputs)
+                loss = tf.reduce_sum(layer(inputs)[0] ** 2)
+            penalty = tf.reduce_sum(inner.gradient(loss, inputs) ** 2)
+        return outer.gradient(penalty, inputs)
+
+    for function in (squared_gradient, tf.function(squared_gradient)):
+        with pytest.raises(NotImplementedError, match="keras.layers.RNN"):
+            function(INPUTS)
+
+    # Two tapes, of which neither asks for the other's.
+    with tf.GradientTape() as outer, tf.GradientTape() as inner:
+        outer.watch(INPUTS)
+        inner.watch(INPUTS)
+        loss = tf.reduce_sum(layer(INPUTS)[0] ** 2)
+    gradient = inner.gradient(loss, INPUTS)
+    assert np.abs(gradient).max() > 0
+    np.testing.assert_array_equal(outer.gradient(loss, INPUTS), gradient)
+
+    layer(INPUTS[:2])
+    messages = [r.message for r in caplog.records if r.name == "keras_sam"]
+    first, second = messages
+    assert f"'{layer.name}' for a batch of 3 and 5 time steps" in first
+    assert "jit_compile=False" in first
+    assert (
+        second == f"Compiling layer '{layer.name}' for a batch of 2 and 5 time steps."
+    )
