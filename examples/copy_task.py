@@ -28,6 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import matplotlib
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import keras_sam
@@ -74,7 +75,9 @@ def parse_arguments():
     add("--max-length", type=int, choices=[10, 20], default=20)
     add("--sequences", type=int, default=128_000, help="how many to train on")
     add("--batch-size", type=int, default=16)
-    add("--learning-rate", type=float, default=1e-3)
+    add("--learning-rate", type=float, help="default: 1e-3; 5e-4 for --cell sam")
+    add("--clip-norm", type=float, help="default: 10; 1 for --cell sam")
+    add("--index", default="auto", help="of --cell sam")
     add("--seed", type=int, default=0)
     add("--data-dir", type=Path, default=ROOT / "data")
     add("--output", type=Path, help="default: saved_models/copy_CELL[_CONTROLLER]")
@@ -87,6 +90,11 @@ def parse_arguments():
     arguments = parser.parse_args()
     if arguments.units is None:
         arguments.units = 256 if arguments.cell == "lstm" else 100
+    sparse = arguments.cell == "sam"
+    if arguments.learning_rate is None:
+        arguments.learning_rate = 5e-4 if sparse else 1e-3
+    if arguments.clip_norm is None:
+        arguments.clip_norm = 1.0 if sparse else 10.0
     if arguments.memory_slots is None:
         arguments.memory_slots = MEMORY_SLOTS.get(arguments.cell, 0)
     if arguments.quick or arguments.smoke:
@@ -121,7 +129,7 @@ def make_model(arguments):
     elif arguments.cell == "dnc":
         layers = [keras_sam.DNC(read_heads=1, **memory_arguments)]
     elif arguments.cell == "sam":
-        layers = [keras_sam.SAM(read_heads=1, **memory_arguments)]
+        layers = [keras_sam.SAM(index=arguments.index, **memory_arguments)]
     else:
         layers = [
             keras.layers.LSTM(arguments.units, return_sequences=True),
@@ -188,7 +196,7 @@ def train(model, arguments):
     # The rate falls to zero: at a constant one an NTM sooner or later forgets all.
     optimizer = keras.optimizers.Adam(
         keras.optimizers.schedules.CosineDecay(arguments.learning_rate, steps),
-        global_clipnorm=10.0,
+        global_clipnorm=arguments.clip_norm,
     )
     model.compile(
         optimizer,
@@ -221,6 +229,20 @@ def evaluate(model, lengths):
     return errors
 
 
+def evaluate_without_writing(model, length):
+    """Wrong bits per sequence while a SAM's write gates are forced shut."""
+    cell = model.get_layer("memory").cell
+    weights = cell.interface.get_weights()
+    kernel, bias = (values.copy() for values in weights)
+    gates = cell.interface_columns["write_gates"]
+    kernel[:, gates], bias[gates] = 0.0, -20.0
+    cell.interface.set_weights([kernel, bias])
+    print("with the write gates forced shut:")
+    errors = evaluate(model, [length])[length]
+    cell.interface.set_weights(weights)
+    return errors
+
+
 def draw(model, arguments, path):
     """Inputs, targets, outputs and where the heads were, over time."""
     length = arguments.max_length
@@ -232,12 +254,17 @@ def draw(model, arguments, path):
     }
     slots = []
     if arguments.cell != "lstm":
-        trace = model.get_layer("memory").trace(inputs)
-        steps = inputs.shape[1]
-        weights = {
-            name.replace("_", " "): np.reshape(trace[name][0], (steps, -1))
-            for name in ("write_weights", "read_weights")
-        }
+        layer = model.get_layer("memory")
+        trace = layer.trace(inputs)
+        shape = (inputs.shape[1], -1, layer.cell.memory_slots)
+        weights = {}
+        for name in ("write_weights", "read_weights"):
+            values = trace[name]
+            if isinstance(values, tf.SparseTensor):
+                values = tf.sparse.to_dense(values)
+            # Of several heads the one that has most.
+            values = np.max(np.reshape(values[0], shape), axis=1)
+            weights[name.replace("_", " ")] = values
         # Only the slots that a head was ever on: the rest of the memory is black.
         touched = np.max(list(weights.values()), axis=(0, 1)) > 0.05
         slots = np.flatnonzero(touched)
@@ -305,6 +332,11 @@ def main():
     lengths = [arguments.max_length, 40, 80, 120]
     errors = evaluate(model, lengths[:2] if arguments.smoke else lengths)
 
+    ablation = {}
+    if arguments.cell == "sam":
+        length = arguments.max_length
+        ablation["bit_errors_without_writing"] = evaluate_without_writing(model, length)
+
     draw(model, arguments, arguments.output / "memory.png")
     export(model, arguments)
     results = {
@@ -315,6 +347,7 @@ def main():
         "training_seconds": round(seconds),
         "test_bit_errors": test_errors,
         "bit_errors_by_length": errors,
+        **ablation,
         "curve": curve,
     }
     (arguments.output / "results.json").write_text(json.dumps(results, indent=1))

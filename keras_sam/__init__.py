@@ -12,11 +12,13 @@ if keras.backend.backend() != "tensorflow":
 
 from keras_sam import index, metrics, ops, tasks  # noqa: E402
 from keras_sam._version import __version__  # noqa: E402
-from keras_sam.cells import DNCCell, NTMCell, SAMCell  # noqa: E402
-from keras_sam.layers import DNC, NTM, SAM  # noqa: E402
+from keras_sam.cells import DAMCell, DNCCell, NTMCell, SAMCell  # noqa: E402
+from keras_sam.layers import DAM, DNC, NTM, SAM  # noqa: E402
 from keras_sam.resize import resize_memory  # noqa: E402
 
 __all__ = [
+    "DAM",
+    "DAMCell",
     "DNC",
     "DNCCell",
     "NTM",

@@ -19,7 +19,8 @@ def check_positive_integer(name, value, minimum=1):
 
 
 def check_option(name, value, options):
-    if value not in options:
+    # By type too: 0 is not False.
+    if not any(type(value) is type(o) and value == o for o in options):
         raise ValueError(
             f"`{name}` must be one of {', '.join(map(repr, options))}. "
             f"Received: {name}={value!r}"

@@ -79,7 +79,7 @@ def _in_place(operation, tensor, indices, updates):
     return tf.reshape(rows, [-1, *tensor.shape[1:]])
 
 
-def in_context():
-    """The way that suits the graph that is being built."""
+def in_xla():
+    """Whether the graph that is being built is for XLA."""
     graph = tf_ops.get_default_graph()
-    return Values if control_flow_util.GraphOrParentsInXlaContext(graph) else InPlace
+    return control_flow_util.GraphOrParentsInXlaContext(graph)

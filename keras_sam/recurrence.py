@@ -86,6 +86,7 @@ class SparseRecurrence(Sequence):
     def __init__(self, layer, jit_compile=True):
         super().__init__(layer, jit_compile)
         self._cell = layer.cell
+        self._buffers = buffers.Values if jit_compile else buffers.InPlace
 
     def __call__(self, sequences, initial_state, mask, training):
         """Outputs `[batch, time, output_size]` and the list of final states."""
@@ -149,7 +150,7 @@ class SparseRecurrence(Sequence):
         cell = self._cell
         sequences, states = inputs[0], list(inputs[1:])
         length = sequences.shape[1] or tf.shape(sequences)[1]
-        way = buffers.in_context()
+        way = self._buffers
         state = cell.unpack_state(states)
         time, tree = usage.rebase(state.time, cell.split_tree(state.last_access), steps)
         memory = way.own(tf.reshape(state.memory, (-1, cell.word_size)))
@@ -289,7 +290,7 @@ class SparseRecurrence(Sequence):
     def backward(self, inputs, mask, steps, training, records, upstream):
         cell = self._cell
         sequences, states = inputs[0], list(inputs[1:])
-        way = buffers.in_context()
+        way = self._buffers
         state = cell.unpack_state(states)
         template = self._record_shapes(
             Carry(

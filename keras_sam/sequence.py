@@ -126,8 +126,8 @@ class Sequence(abc.ABC):
         logger.warning(
             "Compiling layer '%s' for a batch of %s and %s time steps.%s",
             self._layer.name,
-            "every size" if batch is None else batch,
-            "every number of" if length is None else length,
+            "any size" if batch is None else batch,
+            "any number of" if length is None else length,
             ""
             if self._announced
             else " This takes XLA some seconds, forward and backward, for each batch "

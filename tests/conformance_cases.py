@@ -23,17 +23,26 @@ class Case:
     layer_class: type
     # From a dropout rate to the arguments beyond SIZES, a controller made anew.
     arguments: Callable[[float], dict]
+    # For the layer alone.
+    layer_arguments: dict = dataclasses.field(default_factory=dict, hash=False)
+    # Arguments of the base class that the cell refuses.
+    refused: tuple = ()
     # False where the cell leaves out a part of its gradients on purpose.
     exact_gradients: bool = True
+    # States that carry no gradient: counts, times, numbers of slots.
+    counters: tuple = ()
     # True for a row so like another one that the tests which take longest are left
     # to `python -m pytest -m slow`.
     variant: bool = False
+    # True for a row of which all tests are left to it.
+    slow: bool = False
 
     def cell(self, dropout=0.0, **more):
         return self.cell_class(**{**SIZES, **self.arguments(dropout), **more})
 
     def layer(self, dropout=0.0, **more):
-        return self.layer_class(**{**SIZES, **self.arguments(dropout), **more})
+        arguments = {**self.arguments(dropout), **self.layer_arguments}
+        return self.layer_class(**{**SIZES, **arguments, **more})
 
 
 def gru(units, rate):
@@ -44,6 +53,13 @@ def stacked_cells(rate):
     lstm = keras.layers.LSTMCell(6, dropout=rate, recurrent_dropout=rate)
     return keras.layers.StackedRNNCells([lstm, gru(5, rate)])
 
+
+SAM = {
+    "refused": ("initial_memory",),
+    "counters": ("last_access", "time", "index", "read_slots"),
+}
+# XLA takes seconds for each program of a SAM, and nearly every test makes new ones.
+PLAIN_SAM = {**SAM, "layer_arguments": {"jit_compile": False}}
 
 CASES = [
     Case(
@@ -110,5 +126,68 @@ CASES = [
         keras_sam.DNC,
         lambda rate: {"controller": stacked_cells(rate), "output_size": 4},
         variant=True,
+    ),
+    Case(
+        "dam_lstm",
+        keras_sam.DAMCell,
+        keras_sam.DAM,
+        lambda rate: {"dropout": rate, "recurrent_dropout": rate},
+        counters=("usage",),
+    ),
+    Case(
+        "dam_dense_two_write_heads",
+        keras_sam.DAMCell,
+        keras_sam.DAM,
+        lambda rate: {
+            "controller": "dense",
+            "dropout": rate,
+            "write_heads": 2,
+            "discount": 0.9,
+            "initial_memory": "learned",
+            "initial_read_vectors": "learned",
+            "output_size": 4,
+        },
+        counters=("usage",),
+    ),
+    Case(
+        "sam_lstm",
+        keras_sam.SAMCell,
+        keras_sam.SAM,
+        lambda rate: {"dropout": rate, "recurrent_dropout": rate},
+        **PLAIN_SAM,
+    ),
+    Case(
+        "sam_all_options",
+        keras_sam.SAMCell,
+        keras_sam.SAM,
+        lambda rate: {
+            "controller": "dense",
+            "dropout": rate,
+            "write_heads": 2,
+            "reads_per_head": 2,
+            "index": keras_sam.index.Exact(),
+            "usage_threshold": 0.1,
+            "initial_read_vectors": "learned",
+            "clip_value": 5.0,
+            "output_size": 4,
+        },
+        variant=True,
+        **PLAIN_SAM,
+    ),
+    Case(
+        "sam_stacked_cells",
+        keras_sam.SAMCell,
+        keras_sam.SAM,
+        lambda rate: {"controller": stacked_cells(rate), "reads_per_head": 3},
+        slow=True,
+        **PLAIN_SAM,
+    ),
+    Case(
+        "sam_compiled",
+        keras_sam.SAMCell,
+        keras_sam.SAM,
+        lambda rate: {"dropout": rate, "recurrent_dropout": rate, "write_heads": 2},
+        slow=True,
+        **SAM,
     ),
 ]

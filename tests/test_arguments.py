@@ -19,9 +19,14 @@ FEATURES, BATCH, STEPS = 3, 2, 5
 
 NTM = (keras_sam.NTMCell, keras_sam.NTM)
 DNC = (keras_sam.DNCCell, keras_sam.DNC)
-EVERY_CELL = [NTM[0], DNC[0]]
-EVERY_LAYER = [NTM[1], DNC[1]]
-EVERY_CLASS = [*NTM, *DNC]
+DAM = (keras_sam.DAMCell, keras_sam.DAM)
+SAM = (keras_sam.SAMCell, keras_sam.SAM)
+EVERY_CELL = [NTM[0], DNC[0], DAM[0], SAM[0]]
+EVERY_LAYER = [NTM[1], DNC[1], DAM[1], SAM[1]]
+EVERY_CLASS = [*NTM, *DNC, *DAM, *SAM]
+ACCESS = [*DAM, *SAM]
+# The layer that compiles itself takes seconds for it.
+PLAIN = {keras_sam.SAM: {"jit_compile": False}}
 
 each_layer = pytest.mark.parametrize("cls", EVERY_LAYER)
 each_class = pytest.mark.parametrize("cls", EVERY_CLASS)
@@ -29,7 +34,7 @@ each_cell = pytest.mark.parametrize("cls", EVERY_CELL)
 
 
 def make(cls, **arguments):
-    return cls(**{**SIZES, **arguments})
+    return cls(**{**SIZES, **PLAIN.get(cls, {}), **arguments})
 
 
 @contextlib.contextmanager
@@ -65,11 +70,112 @@ def test_sizes_are_not_none(cls, name):
         make(cls, **{name: None})
 
 
-@pytest.mark.parametrize("cls", NTM)
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [(cls, "write_heads") for cls in (*NTM, *ACCESS)]
+    + [(cls, "reads_per_head") for cls in SAM],
+)
 @pytest.mark.parametrize("value", [0, -2, 1.5, None, "two"], ids=repr)
-def test_write_heads(cls, value):
-    with refused("`write_heads` must be an integer of at least 1", f"{value!r}"):
-        make(cls, write_heads=value)
+def test_heads_and_reads(cls, name, value):
+    with refused(f"`{name}` must be an integer of at least 1", f"{name}={value!r}"):
+        make(cls, **{name: value})
+
+
+@pytest.mark.parametrize("cls", ACCESS)
+@pytest.mark.parametrize(("write_heads", "read_heads"), [(2, 1), (2, 3), (4, 3)])
+def test_write_heads_that_follow_no_read_head(cls, write_heads, read_heads):
+    with refused(
+        "`write_heads` must be 1 or one for each read head",
+        f"write_heads={write_heads}, read_heads={read_heads}",
+    ):
+        make(cls, write_heads=write_heads, read_heads=read_heads)
+
+
+@pytest.mark.parametrize("cls", ACCESS)
+def test_more_write_heads_than_slots(cls):
+    heads = {"read_heads": 3, "write_heads": 3}
+    heads |= {"reads_per_head": 1} if cls in SAM else {}
+    with refused("`write_heads` must be at most `memory_slots`", "=3, memory_slots=2"):
+        make(cls, memory_slots=2, **heads)
+    make(cls, memory_slots=3, **heads)
+
+
+@pytest.mark.parametrize("cls", SAM)
+def test_more_reads_than_slots(cls):
+    with refused(
+        "`reads_per_head` must be at most `memory_slots`",
+        "reads_per_head=8, memory_slots=7",
+    ):
+        make(cls, reads_per_head=8)
+    make(cls, reads_per_head=7)
+
+
+@pytest.mark.parametrize("cls", SAM)
+def test_more_slots_than_floats_count(cls):
+    with refused("must be at most 2**24", f"memory_slots={2**24 + 1}"):
+        make(cls, memory_slots=2**24 + 1)
+    make(cls, memory_slots=2**24)
+
+
+@pytest.mark.parametrize("cls", SAM)
+@pytest.mark.parametrize(
+    "value", [0.0, 1.0, -0.1, float("nan"), None, True, "0.5"], ids=repr
+)
+def test_usage_threshold(cls, value):
+    with refused("`usage_threshold` must be between 0 and 1", f"={value!r}"):
+        make(cls, usage_threshold=value)
+
+
+@pytest.mark.parametrize("cls", DAM)
+@pytest.mark.parametrize(
+    "value", [-0.1, 1.001, float("nan"), None, True, "0.9", [0.9]], ids=repr
+)
+def test_discount(cls, value):
+    with refused("`discount` must be a number in [0, 1]", f"discount={value!r}"):
+        make(cls, discount=value)
+
+
+@pytest.mark.parametrize("cls", DAM)
+@pytest.mark.parametrize("value", [0, 1, 0.5, np.float32(0.5)], ids=repr)
+def test_discounts_that_are_numbers_from_0_to_1(cls, value):
+    discount = make(cls, discount=value).get_config()["discount"]
+    assert type(discount) is float and discount == value
+
+
+@pytest.mark.parametrize("cls", SAM)
+@pytest.mark.parametrize("value", ["constant", "learned"])
+def test_initial_memory_of_a_sam(cls, value):
+    with refused("`get_initial_state(memory=)`", f"initial_memory={value!r}"):
+        make(cls, initial_memory=value)
+
+
+@pytest.mark.parametrize("cls", SAM)
+@pytest.mark.parametrize("value", ["flann", None, 3, keras_sam.index.Exact], ids=repr)
+def test_index(cls, value):
+    with refused("'exact'", f"index={value!r}"):
+        make(cls, index=value)
+
+
+class NotForXLA(keras_sam.index.Exact):
+    supports_jit = False
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"unroll": True}, {"index": NotForXLA()}], ids=["unroll", "index"]
+)
+def test_what_a_sam_cannot_compile(arguments):
+    name, value = next(iter(arguments.items()))
+    with refused("an index that XLA can compile, and unroll=False", f"{name}={value}"):
+        make(keras_sam.SAM, jit_compile=True, **arguments)
+    for jit_compile in ("auto", False):
+        make(keras_sam.SAM, jit_compile=jit_compile, **arguments)
+
+
+@each_layer
+@pytest.mark.parametrize("value", ["yes", None, 2, "True"], ids=repr)
+def test_jit_compile(cls, value):
+    with refused("`jit_compile` must be one of 'auto', True, False", f"={value!r}"):
+        make(cls, jit_compile=value)
 
 
 @each_class
@@ -155,13 +261,10 @@ def test_recurrent_dropout_with_a_dense_controller(cls):
         make(cls, controller="dense", recurrent_dropout=0.5)
 
 
-OPTIONS = [
-    (cls, name, expected)
-    for cls in EVERY_CLASS
-    for name, expected in (
-        ("initial_memory", "'constant', 'random', 'learned'"),
-        ("initial_read_vectors", "'zeros', 'learned'"),
-    )
+OPTIONS = [(cls, "initial_read_vectors", "'zeros', 'learned'") for cls in EVERY_CLASS]
+OPTIONS += [
+    (cls, "initial_memory", "'constant', 'random', 'learned'")
+    for cls in (*NTM, *DNC, *DAM)
 ]
 OPTIONS += [(cls, "initial_weights", "'learned', 'first_slot'") for cls in NTM]
 
@@ -179,10 +282,14 @@ def test_unknown_argument(cls):
         make(cls, number_of_words=3)
 
 
-@pytest.mark.parametrize("cls", DNC)
-def test_arguments_of_another_cell(cls):
-    with refused("Unrecognized keyword arguments", "shift_range"):
-        make(cls, shift_range=1)
+@pytest.mark.parametrize(
+    ("classes", "name"),
+    [(DNC, "shift_range"), (DAM, "reads_per_head"), (SAM, "discount")],
+)
+def test_arguments_of_another_cell(classes, name):
+    for cls in classes:
+        with refused("Unrecognized keyword arguments", name):
+            make(cls, **{name: 1})
 
 
 @each_class

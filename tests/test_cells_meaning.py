@@ -1,8 +1,9 @@
 """What the memory cells do when told exactly what to do.
 
 Programs written by hand: interface vectors, or whole sets of weights, under which an
-NTM and a DNC copy, look up, walk along what they wrote and use their slots again.
-Then the states that sequences start from.
+NTM and a DNC copy, look up, walk along what they wrote and use their slots again, and
+under which DAM and SAM do the same things, and then not. Then the states that sequences
+start from.
 """
 
 import keras
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_sam import DNC, NTM, DNCCell, NTMCell
+from keras_sam import DAM, DNC, NTM, SAM, DAMCell, DNCCell, NTMCell, SAMCell
+from keras_sam.cells.dam import least_used_slots
 
 # Saturates sigmoids, softmaxes and the like; what the clipping lets through.
 ON, OFF = 20.0, -20.0
@@ -572,13 +574,186 @@ def test_dnc_with_hand_set_weights_copies_again_and_again():
     )
 
 
+# Dense and Sparse Access Memory. SAM reads all words here, like DAM.
+
+
+def access_interface(cell, **parts):
+    """An interface vector; by default write gates are shut and a key of zeros is read.
+
+    `interpolation_gates` at OFF write to the slot that was erased, at ON to those
+    read before.
+    """
+    layout = {
+        "queries": np.zeros((cell.read_heads, cell.word_size)),
+        "strengths": np.full(cell.read_heads, ON),
+        "vectors": np.zeros((cell.write_heads, cell.word_size)),
+        "write_gates": np.full(cell.write_heads, OFF),
+        "interpolation_gates": np.full(cell.write_heads, OFF),
+    }
+    assert set(parts) <= set(layout)
+    return np.concatenate(
+        [
+            np.broadcast_to(np.array(parts.get(name, default)), default.shape).ravel()
+            for name, default in layout.items()
+        ]
+    )
+
+
+def access_cell(kind, **options):
+    options = {"memory_slots": 4, "word_size": 5, "read_heads": 1} | options
+    if kind == "sam":
+        return SAMCell(3, reads_per_head=options["memory_slots"], **options)
+    return DAMCell(3, **options)
+
+
+def do(cell, state, **parts):
+    return access(cell, state, access_interface(cell, **parts))
+
+
+def store(cell, state, item):
+    """Write an item and read it at the same step."""
+    return do(cell, state, vectors=item, write_gates=ON, queries=item)
+
+
+def store_all(cell, count):
+    state = start(cell)
+    for item in ITEMS[:count]:
+        state = store(cell, state, item)
+    return state
+
+
+each_access_cell = pytest.mark.parametrize("kind", ["dam", "sam"])
+
+
+@each_access_cell
+def test_access_fills_the_memory_from_the_first_slot_and_wraps_around(kind):
+    cell = access_cell(kind)
+    state = store_all(cell, 4)
+    is_close(state.memory, ITEMS[:4])
+    for slot, item in ((0, ITEMS[4]), (1, ITEMS[0]), (2, ITEMS[1])):
+        state = store(cell, state, item)
+        is_close(state.memory[0, slot], item)
+        is_close(state.read_vectors, item)
+    is_close(state.memory, ITEMS[[4, 0, 1, 3]])
+
+
+@each_access_cell
+def test_access_keeps_what_was_read(kind):
+    cell = access_cell(kind, memory_slots=3)
+    # Without a read of the first word that word would be the next to go.
+    state = do(cell, store_all(cell, 2), queries=ITEMS[0])
+    state = store(cell, store(cell, state, ITEMS[2]), ITEMS[3])
+    is_close(state.memory, ITEMS[[0, 3, 2]])
+
+
+@each_access_cell
+def test_access_erases_whatever_the_gates_say_and_adds_what_they_let_through(kind):
+    cell = access_cell(kind)
+    state = start(cell, memory=ITEMS[:4])
+    for gates, added in (
+        ({"write_gates": OFF}, 0.0),
+        ({"write_gates": 0.0}, 0.5 * ITEMS[4]),
+        # Read was the very slot erased: a quarter as the oldest, a quarter as read.
+        ({"write_gates": 0.0, "interpolation_gates": 0.0}, 0.5 * 0.5 * ITEMS[4]),
+    ):
+        after = do(cell, state, vectors=ITEMS[4], queries=ITEMS[1], **gates)
+        is_close(after.memory, [added + np.zeros(5), *ITEMS[1:4]])
+
+
+@each_access_cell
+def test_access_writes_where_it_has_read(kind):
+    cell = access_cell(kind, read_heads=2)
+    state = do(cell, start(cell, memory=ITEMS[:3]), queries=ITEMS[:2])
+    follow = {"write_gates": ON, "interpolation_gates": ON}
+    # One write head follows both, half and half. What is erased is slot 3 each time.
+    after = do(cell, state, vectors=ITEMS[4], **follow)
+    is_close(after.memory[0, :3], ITEMS[:3] + np.outer([0.5, 0.5, 0], ITEMS[4]))
+
+    cell = access_cell(kind, read_heads=2, write_heads=2, memory_slots=5)
+    state = do(cell, start(cell, memory=ITEMS[:3]), queries=ITEMS[:2])
+    after = do(cell, state, vectors=ITEMS[3:], **follow)
+    is_close(after.memory[0, :3], ITEMS[:3] + [ITEMS[3], ITEMS[4], np.zeros(5)])
+    # Or each to an erased slot of its own.
+    after = do(cell, state, vectors=ITEMS[3:], write_gates=ON)
+    is_close(after.memory, ITEMS)
+
+
+@each_access_cell
+def test_access_writes_over_given_rows_last(kind):
+    cell = access_cell(kind, memory_slots=5)
+    state = start(cell, memory=ITEMS[:2])
+    for k in (2, 3, 4):
+        state = store(cell, state, ITEMS[k])
+    is_close(state.memory, ITEMS)
+    is_close(store(cell, state, ITEMS[4]).memory[0, 0], ITEMS[4])
+
+
+def test_dam_keeps_what_is_used_often_and_sam_what_was_used_lately():
+    for kind, options, slot in (
+        ("dam", {"discount": 1.0}, 1),
+        ("dam", {"discount": 0.2}, 0),
+        ("sam", {}, 0),
+    ):
+        cell = access_cell(kind, memory_slots=2, **options)
+        state = store_all(cell, 1)
+        for _ in range(3):
+            state = do(cell, state, queries=ITEMS[0])
+        state = store(cell, store(cell, state, ITEMS[1]), ITEMS[2])
+        is_close(state.memory[0, slot], ITEMS[2])
+        is_close(state.memory[0, 1 - slot], ITEMS[1 - slot])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_dam_fills_its_memory_in_order_though_rounding_tells_slots_apart(compiled):
+    # All words are the same: slots without a write have been used alike, but for the
+    # rounding of products and exponentials of 33 numbers, four or eight at a time.
+    cell = access_cell("dam", memory_slots=33, read_heads=3, write_heads=3)
+    step = tf.function(cell.access, jit_compile=True) if compiled else cell.access
+    rng, batch = np.random.default_rng(0), 20
+    words = np.tile(rng.normal(size=(batch, 1, 5)), (1, 33, 1))
+    state = cell.unpack_state(cell.get_initial_state(batch, memory=words))
+    state, erased = state._replace(usage=tf.zeros((batch, 33))), []
+    for _ in range(11):
+        interface = [
+            access_interface(
+                cell, write_gates=ON, queries=rng.normal(size=(3, 5)), strengths=0.0
+            )
+            for _ in range(batch)
+        ]
+        fields, trace = step(tf.constant(interface, "float32"), state)
+        state = state._replace(**fields)
+        erased.append(trace["least_used_slots"])
+    expected = np.tile(np.arange(33), (batch, 1))
+    np.testing.assert_array_equal(np.concatenate(erased, axis=1), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_least_used_slots(dtype):
+    def least(*usage, count=1):
+        slots = least_used_slots(tf.constant([usage], dtype), count)
+        assert slots.shape == (1, count) and slots.dtype == "int32"
+        return slots.numpy()[0].tolist()
+
+    assert least(2.0, 0.5, 1.0, 0.25, 1.5, count=3) == [3, 1, 2]
+    assert least(0.0, 0.0, 0.0, count=3) == [0, 1, 2]
+    assert least(1.0, 0.0, 1.0, 0.0, count=4) == [1, 3, 0, 2]
+    for usage in (0.0, 0.3, 1.0, 700.0):
+        tiny = np.finfo(dtype).eps * (1.0 + usage)
+        # What rounding may explain makes no difference, what it may not does.
+        assert least(usage + 20 * tiny, usage, usage + tiny, count=3) == [0, 1, 2]
+        assert least(usage + 500 * tiny, usage, count=2) == [1, 0]
+
+
 # The state before the first step.
 
 CELLS = {
     "ntm": (NTMCell, {"read_heads": 2, "write_heads": 3}),
     "dnc": (DNCCell, {"read_heads": 2}),
+    "dam": (DAMCell, {"read_heads": 2, "write_heads": 2}),
+    "sam": (SAMCell, {"read_heads": 2, "write_heads": 2}),
 }
 each_cell = pytest.mark.parametrize("kind", CELLS)
+each_dense_cell = pytest.mark.parametrize("kind", ["ntm", "dnc", "dam"])
 
 
 def small_cell(kind, **options):
@@ -594,7 +769,7 @@ def test_an_untouched_memory_holds_a_small_constant(kind, dtype):
     np.testing.assert_array_equal(state.memory, np.full((1, 6, 4), 1e-6, dtype))
 
 
-@each_cell
+@each_dense_cell
 @pytest.mark.parametrize("initial_memory", ["random", "learned"])
 def test_a_memory_can_start_from_numbers_of_its_own(kind, initial_memory):
     cell = small_cell(kind, initial_memory=initial_memory, seed=1)
@@ -649,14 +824,22 @@ def test_the_first_read_vectors_are_zeros_or_learned(kind):
     np.testing.assert_array_equal(state.read_vectors, np.stack([values] * 3))
 
 
-def test_ntm_learns_its_first_reads_and_dnc_does_not_by_default():
-    assert small_cell("ntm").initial_read_vectors == "learned"
-    assert small_cell("dnc").initial_read_vectors == "zeros"
+def test_ntm_learns_its_first_reads_and_the_others_do_not_by_default():
+    for kind in CELLS:
+        expected = "learned" if kind == "ntm" else "zeros"
+        assert small_cell(kind).initial_read_vectors == expected
 
 
-def test_a_dnc_starts_with_nothing_used_linked_or_read():
-    state = start(small_cell("dnc"))
-    names = ("usage", "link", "precedence", "write_weights", "read_weights")
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("dnc", ("usage", "link", "precedence", "write_weights", "read_weights")),
+        ("dam", ("usage", "read_weights")),
+        ("sam", ("read_weights",)),
+    ],
+)
+def test_the_start_has_nothing_used_linked_or_read(kind, names):
+    state = start(small_cell(kind))
     for name in names:
         assert not np.any(getattr(state, name)), name
 
@@ -673,7 +856,8 @@ def test_a_state_can_be_given_rows_of_memory_to_start_from(kind):
         )
         np.testing.assert_allclose(state.memory[:, given:], 1e-6)
         others = cell.unpack_state(cell.get_initial_state(2))._asdict()
-        for name in set(others) - {"memory", "usage", "controller"}:
+        depend = {"memory", "usage", "last_access", "index", "controller"}
+        for name in set(others) - depend:
             np.testing.assert_array_equal(getattr(state, name), others[name])
 
 
@@ -703,7 +887,7 @@ def test_dnc_does_not_write_over_given_rows(batched):
     assert position(state.write_weights) == 0
 
 
-@pytest.mark.parametrize("layer_class", [NTM, DNC])
+@pytest.mark.parametrize("layer_class", [NTM, DNC, DAM, SAM])
 def test_a_layer_reads_the_memory_it_is_given(layer_class):
     layer = layer_class(3, memory_slots=6, word_size=4, read_heads=1)
     inputs = np.ones((2, 4, 3), "float32")
@@ -815,7 +999,15 @@ def test_the_interface_of_a_dnc_is_as_wide_as_the_paper_says():
         assert DNCCell(3, wipe_freed=True, **options).interface_size == plain
 
 
-@pytest.mark.parametrize("cell_class", [NTMCell, DNCCell])
+@each_access_cell
+def test_the_interface_of_an_access_cell_has_its_five_parts(kind):
+    for heads, write_heads in ((1, 1), (4, 1), (4, 4)):
+        cell = access_cell(kind, read_heads=heads, write_heads=write_heads)
+        # Query and strength; vector, write gate and interpolation gate.
+        assert cell.interface_size == heads * (5 + 1) + write_heads * (5 + 2)
+
+
+@pytest.mark.parametrize("cell_class", [NTMCell, DNCCell, DAMCell, SAMCell])
 def test_a_fixed_start_leaves_no_parameter_that_depends_on_the_memorys_size(cell_class):
     fixed = {"initial_read_vectors": "zeros"}
     if cell_class is NTMCell:

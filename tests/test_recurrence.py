@@ -266,7 +266,7 @@ def test_compiled_loops_copy_no_memory():
         tf.constant(16),
         False,
     )
-    recurrence = layer._recurrence
+    recurrence = layer._recurrences[True]
     results, residuals = recurrence.forward_program(*arguments)
     upstream = [tf.ones_like(result) for result in results]
     programs = [

@@ -19,7 +19,7 @@ from test_twin_agreement import (
 )
 from twins import common, sam
 
-from keras_sam import SAMCell, usage
+from keras_sam import SAM, SAMCell, usage
 
 BATCH, STEPS, FEATURES, UNITS, OUTPUTS, WORDS = 3, 20, 5, 7, 4, 4
 TOLERANCES = {"float32": 1e-5, "float64": 1e-9}
@@ -283,6 +283,48 @@ def test_every_step_and_what_it_decided_is_that_of_the_twin(name):
                 1e-9,
                 "interpolation",
             )
+
+
+@pytest.mark.parametrize("name", ["one write head", "write heads", "three slots"])
+def test_a_layers_trace_has_the_weights_of_the_twin(name):
+    """Duplicates merged: a head that writes to a slot twice has one weight on it."""
+    pair = Pair(CASES[name])
+    layer = SAM(
+        UNITS, word_size=WORDS, output_size=OUTPUTS, dtype="float64", **pair.options
+    )
+    layer.build(pair.inputs.shape)
+    for key, variable in twin_names(layer.cell).items():
+        variable.assign(pair.weights[key])
+    trace = layer.trace(pair.inputs, initial_state=pair.initial_state())
+    for kind in ("read", "write"):
+        weights = trace[f"{kind}_weights"]
+        expected = pair.expected[f"dense_{kind}_weights"]
+        assert_close(tf.sparse.to_dense(weights), expected, 1e-9, kind)
+        # In order, each place once, as TensorFlow's sparse operations ask for.
+        places = np.ravel_multi_index(weights.indices.numpy().T, weights.shape)
+        assert np.all(np.diff(places) > 0)
+    np.testing.assert_array_equal(trace["read_slots"], pair.expected["read_slots"])
+    written = np.reshape(
+        trace["write_slots"], (*pair.inputs.shape[:2], layer.cell.write_heads, -1)
+    )
+    np.testing.assert_array_equal(written[..., -1], pair.expected["lra_slots"])
+
+
+def test_the_columns_of_the_write_gates_shut_them():
+    pair = Pair(CASES["write heads"])
+    columns = pair.cell.interface_columns["write_gates"]
+    kernel, bias = pair.cell.interface.get_weights()
+    kernel[:, columns], bias[columns] = 0.0, -20.0
+    pair.cell.interface.set_weights([kernel, bias])
+    _, _, trace = pair.cell.step(
+        tf.constant(pair.inputs[:, 0]), pair.cell.unpack_state(pair.initial_state())
+    )
+    assert np.max(trace["write_gates"]) < 1e-8
+    assert np.min(trace["interpolation_gates"]) > 1e-6
+    covered = np.concatenate(
+        [np.arange(bias.size)[part] for part in pair.cell.interface_columns.values()]
+    )
+    np.testing.assert_array_equal(covered, np.arange(bias.size))
 
 
 def test_the_cases_reach_the_corners():

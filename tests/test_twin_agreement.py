@@ -1,27 +1,33 @@
-"""The NTM and DNC cells against the NumPy twins, in value and in gradient.
+"""The NTM, DNC and DAM cells against the NumPy twins, in value and in gradient.
 
 Weights are random and large enough for gates to open and close and weightings to
 be sharp and blurred. Some such networks are chaotic, and some bring the usage of two
-of the DNC's slots so close that rounding decides which is allocated first: weights
-are drawn until rounding decides nothing.
+slots so close that rounding decides which is written first: weights are drawn until
+rounding decides nothing.
 """
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from twins import dnc, ntm
+from twins import dam, dnc, ntm
 
-from keras_sam import DNC, NTM
+from keras_sam import DAM, DNC, NTM
 from keras_sam import ops as cell_ops
 
 BATCH, STEPS, FEATURES, UNITS, OUTPUTS = 3, 20, 5, 7, 4
 SLOTS, WORDS = 7, 4
-TOLERANCES = {"float32": 1e-5, "float64": 1e-9}
+TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 # Slots whose usages differ by less rank by number, or by rounding.
 CLOSE_USAGES = 3e-5
 
+TWINS = {"ntm": ntm, "dnc": dnc, "dam": dam}
+LAYERS = {"ntm": NTM, "dnc": DNC, "dam": DAM}
 NTM_FIELDS = ("memory", "read_weights", "write_weights", "read_vectors")
-DNC_FIELDS = (*NTM_FIELDS, "usage", "link", "precedence")
+FIELDS = {
+    "ntm": NTM_FIELDS,
+    "dnc": (*NTM_FIELDS, "usage", "link", "precedence"),
+    "dam": ("memory", "read_weights", "read_vectors", "usage"),
+}
 
 NTM_CASES = {
     "lstm": {},
@@ -77,12 +83,50 @@ DNC_CASES = {
     },
     "no link gradients": {"link_gradients": False},
 }
-CASES = [("ntm", name) for name in NTM_CASES] + [("dnc", name) for name in DNC_CASES]
+GIVEN = np.random.default_rng(10).normal(size=(BATCH, SLOTS, WORDS)).astype("float32")
+MASK = np.random.default_rng(11).random((BATCH, STEPS)) < 0.7
+MASK[0, :2], MASK[1, -2:] = False, False
+# Not for the layer, but for the initial state and for the call.
+DAM_CALL_OPTIONS = ("given_memory", "mask")
+DAM_CASES = {
+    "lstm": {"given_memory": GIVEN},
+    "write heads": {"given_memory": GIVEN, "write_heads": 2},
+    "dense, 3 heads": {
+        "given_memory": GIVEN,
+        "controller": "dense",
+        "read_heads": 3,
+        "write_heads": 3,
+    },
+    "dense, 3 and 1": {
+        "given_memory": GIVEN[:, :5],
+        "controller": "dense",
+        "read_heads": 3,
+    },
+    "one head": {"given_memory": GIVEN[0, :4], "read_heads": 1, "discount": 0.8},
+    "as many heads as slots": {
+        "given_memory": GIVEN,
+        "read_heads": SLOTS,
+        "write_heads": SLOTS,
+    },
+    "no discount": {"given_memory": GIVEN, "discount": 1.0, "write_heads": 2},
+    "usage of the last step": {"given_memory": GIVEN, "discount": 0.0},
+    "fresh": {},
+    "fresh, write heads": {"write_heads": 2, "discount": 0.9},
+    "clip": {"given_memory": GIVEN, "clip_value": 0.8},
+    "no clip": {"given_memory": GIVEN, "clip_value": None, "write_heads": 2},
+    "learned reads": {"given_memory": GIVEN, "initial_read_vectors": "learned"},
+    "learned memory": {"initial_memory": "learned", "write_heads": 2},
+}
+CASES = [("ntm", name) for name in NTM_CASES]
+CASES += [("dnc", name) for name in DNC_CASES]
+CASES += [("dam", name) for name in DAM_CASES]
 
 
 def options_of(kind, name):
     if kind == "ntm":
         return NTM_CASES[name]
+    if kind == "dam":
+        return {"read_heads": 2, **DAM_CASES[name]}
     # The constant memory of an untouched DNC leaves the order of its slots to
     # rounding: no twin could follow.
     return {"read_heads": 2, "initial_memory": "random", **DNC_CASES[name]}
@@ -136,13 +180,32 @@ def run_twin(kind, options, weights, inputs):
     }
     if "wipe_freed" in options:
         options["deallocate"] = options.pop("wipe_freed")
-    run = {"ntm": ntm.run, "dnc": dnc.run}[kind]
-    return run(weights, inputs, memory_slots=SLOTS, word_size=WORDS, **options)
+    own_memory = kind == "dam" and "initial_memory" in weights
+    if own_memory:  # DAM's twin knows given rows alone.
+        options["given_memory"] = weights["initial_memory"]
+    trace = TWINS[kind].run(
+        weights, inputs, memory_slots=SLOTS, word_size=WORDS, **options
+    )
+    if own_memory:  # All of them start with a usage of 1, the cell's own with 0.
+        kept = options.get("discount", 0.99) ** np.arange(1, inputs.shape[1] + 1)
+        trace["usage"] -= kept[:, np.newaxis]
+    return trace
 
 
-def smallest_gap(usage):
-    """Between two slots of one example and step; the first step's are all zero."""
-    return np.min(np.diff(np.sort(usage[:, 1:], axis=-1), axis=-1))
+def usages_are_close(kind, options, trace):
+    """Whether the usages of two slots are so close that it matters."""
+    if kind == "ntm":
+        return False
+    # The first step's are all alike in the DNC.
+    usage = np.sort(trace["usage"][:, 1 if kind == "dnc" else 0 :], axis=-1)
+    gaps = np.diff(usage, axis=-1)
+    if kind == "dnc":
+        return np.min(gaps) < CLOSE_USAGES
+    # Only the least used slots count; equal ones are so for the cell as well.
+    counting = np.arange(SLOTS - 1) < options.get("write_heads", 1)
+    return np.any(
+        counting & (gaps > 0.0) & (gaps < CLOSE_USAGES * (1.0 + usage[..., 1:]))
+    )
 
 
 def difference(trace, other):
@@ -154,7 +217,7 @@ def difference(trace, other):
 
 def rounding_matters(kind, options, weights, inputs, trace):
     """Whether rounding decides an order or grows much over the steps."""
-    if kind == "dnc" and smallest_gap(trace["usage"]) < CLOSE_USAGES:
+    if usages_are_close(kind, options, trace):
         return True
     rng = np.random.default_rng(700)
     nudged = {
@@ -166,8 +229,8 @@ def rounding_matters(kind, options, weights, inputs, trace):
 
 def layer_and_twin(kind, options, dtype, batch=BATCH, steps=STEPS):
     """A layer with random weights, inputs, those weights, and the twin's trace."""
-    layer_class = {"ntm": NTM, "dnc": DNC}[kind]
-    layer = layer_class(
+    layer_options = {k: v for k, v in options.items() if k not in DAM_CALL_OPTIONS}
+    layer = LAYERS[kind](
         UNITS,
         SLOTS,
         WORDS,
@@ -175,7 +238,7 @@ def layer_and_twin(kind, options, dtype, batch=BATCH, steps=STEPS):
         return_sequences=True,
         return_state=True,
         dtype=dtype,
-        **options,
+        **layer_options,
     )
     layer.build((batch, None, FEATURES))
     variables = twin_names(layer.cell)
@@ -196,6 +259,10 @@ def layer_and_twin(kind, options, dtype, batch=BATCH, steps=STEPS):
     for name, variable in variables.items():
         variable.assign(weights[name])
     return layer, inputs, weights, trace
+
+
+def start(layer, options, batch=BATCH):
+    return layer.get_initial_state(batch, memory=options.get("given_memory"))
 
 
 def run_steps(cell, inputs, states):
@@ -226,14 +293,13 @@ def assert_close(got, expected, tolerance, name):
 def test_every_step_is_that_of_the_twin(kind, name, dtype):
     options = options_of(kind, name)
     layer, inputs, weights, expected = layer_and_twin(kind, options, dtype)
-    initial_state = layer.get_initial_state(BATCH)
-    outputs, states = run_steps(layer.cell, inputs, initial_state)
+    outputs, states = run_steps(layer.cell, inputs, start(layer, options))
 
     assert outputs[0].dtype == dtype
     assert_close(
         np.stack(outputs, 1), expected["outputs"], TOLERANCES[dtype], "outputs"
     )
-    for field in NTM_FIELDS if kind == "ntm" else DNC_FIELDS:
+    for field in FIELDS[kind]:
         got = np.stack([getattr(state, field) for state in states], 1)
         assert_close(got, expected[field], TOLERANCES[dtype], field)
     got = states[-1].controller
@@ -249,35 +315,54 @@ def test_every_step_is_that_of_the_twin(kind, name, dtype):
             assert np.max(np.abs(free[field] - expected[field])) > 0.05, field
 
 
-@pytest.mark.parametrize("kind, name", [("ntm", "lstm"), ("dnc", "every option")])
+@pytest.mark.parametrize(
+    "kind, name",
+    [("ntm", "lstm"), ("dnc", "every option")]
+    + [("dam", name) for name in ("lstm", "dense, 3 heads", "one head", "fresh")],
+)
 def test_the_layer_and_its_trace_are_the_twin_too(kind, name):
     options = options_of(kind, name)
     layer, inputs, _, expected = layer_and_twin(kind, options, "float32")
+    initial_state = start(layer, options)
 
-    trace = layer.trace(inputs)
-    fields = set(NTM_FIELDS if kind == "ntm" else DNC_FIELDS) - {"memory", "link"}
+    trace = layer.trace(inputs, initial_state)
+    fields = set(FIELDS[kind]) - {"memory", "link"}
+    if kind == "dam":
+        fields |= {"write_weights", "least_used_slots"}
     assert fields < set(trace)
     for field in ("outputs", *fields):
         assert_close(trace[field], expected[field], 1e-5, field)
 
-    for call in (layer, tf.function(lambda sequence: layer(sequence))):
-        outputs, *states = call(inputs)
+    for call in (layer, tf.function(lambda *arguments: layer(*arguments))):
+        outputs, *states = call(inputs, initial_state)
         assert_close(outputs, expected["outputs"], 1e-5, "outputs")
         state = layer.cell.unpack_state(states)
-        for field in NTM_FIELDS if kind == "ntm" else DNC_FIELDS:
+        for field in FIELDS[kind]:
             assert_close(getattr(state, field), expected[field][:, -1], 1e-5, field)
 
 
-@pytest.mark.parametrize("layer_class", [NTM, DNC])
+@pytest.mark.parametrize("name", ["write heads", "fresh"])
+def test_a_masked_dam_is_the_masked_twin(name):
+    options = {**options_of("dam", name), "mask": MASK}
+    layer, inputs, _, expected = layer_and_twin("dam", options, "float64")
+    outputs, *states = layer(inputs, start(layer, options), mask=MASK)
+    assert_close(outputs, expected["outputs"], 1e-12, "outputs")
+    state = layer.cell.unpack_state(states)
+    for field in FIELDS["dam"]:
+        assert_close(getattr(state, field), expected[field][:, -1], 1e-12, field)
+
+
+@pytest.mark.parametrize("layer_class", LAYERS.values())
 def test_tf_function_takes_a_layer(layer_class):
     layer = layer_class(UNITS, SLOTS, WORDS)
     assert tf.function(layer)(tf.ones((2, 3, FEATURES))).shape == (2, UNITS)
 
 
-@pytest.mark.parametrize("kind, name", [("ntm", "lstm"), ("dnc", "lstm")])
-def test_a_sequence_in_two_halves_is_the_sequence(kind, name):
-    layer, inputs, _, expected = layer_and_twin(kind, options_of(kind, name), "float64")
-    first, *states = layer(inputs[:, :7])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_sequence_in_two_halves_is_the_sequence(kind):
+    options = options_of(kind, "lstm")
+    layer, inputs, _, expected = layer_and_twin(kind, options, "float64")
+    first, *states = layer(inputs[:, :7], start(layer, options))
     second, *_ = layer(inputs[:, 7:], initial_state=states)
     assert_close(
         np.concatenate([first, second], 1), expected["outputs"], 1e-9, "outputs"
@@ -304,6 +389,45 @@ def test_the_random_weights_open_and_close_the_gates():
     assert np.all(trace["read_modes"].max((0, 1, 2)) > 0.8)
     assert trace["read_strengths"].max() > 3.0
 
+    options = options_of("dam", "dense, 3 heads")
+    layer, inputs, *_ = layer_and_twin("dam", options, "float32")
+    trace = layer.trace(inputs, start(layer, options))
+    trace = {name: value.numpy() for name, value in trace.items()}
+    for gate in ("write_gates", "interpolation_gates"):
+        assert trace[gate].min() < 0.1 and trace[gate].max() > 0.9, gate
+    assert trace["read_strengths"].max() > 3.0
+    largest = trace["read_weights"].max(-1)
+    assert largest.min() < 0.5 and largest.max() > 0.9
+
+
+def test_the_dam_cases_reach_the_corners():
+    """Else the agreement above would say little."""
+    reached = set()
+    for name in DAM_CASES:
+        options = options_of("dam", name)
+        *_, trace = layer_and_twin("dam", options, "float64")
+        for b, step in np.ndindex(BATCH, STEPS - 1):
+            usage = np.sort(trace["usage"][b, step])
+            slots = trace["least_used_slots"][b, step + 1]
+            read = trace["read_weights"][b, step][:, slots] > 0.05
+            if usage[0] == usage[1]:
+                reached.add("equally used slots")
+            if len(slots) == 1 and read.any():
+                reached.add("the least used slot was just read")
+            if len(slots) > 1 and np.diag(read).any():
+                reached.add("a head's least used slot was just read by it")
+            if len(slots) > 1 and (read & ~np.eye(*read.shape, dtype=bool)).any():
+                reached.add("a head's least used slot was just read by another")
+            if np.isin(slots, trace["least_used_slots"][b, : step + 1]).any():
+                reached.add("a word is erased to make room")
+            # Of the step alone, without what is left from the steps before.
+            latest = sum(
+                trace[f"{kind}_weights"][b, step].sum(0) for kind in ("read", "write")
+            )
+            if latest.argmin() != slots[0]:
+                reached.add("usage of earlier steps decides")
+    assert len(reached) == 6, sorted(reached)
+
 
 # Gradients.
 
@@ -329,12 +453,18 @@ GRADIENT_CASES = [
     ("dnc", {"normalize_interface": True}),
     ("dnc", {**EVERY_DNC_OPTION, "initial_read_vectors": "learned"}),
     ("dnc", {**EVERY_DNC_OPTION, "controller": "dense", "clip_value": 1.5}),
+    ("dam", {}),
+    ("dam", {"write_heads": 2, "initial_read_vectors": "learned"}),
+    ("dam", {"controller": "dense", "read_heads": 3, "clip_value": 1.5}),
+    ("dam", {"given_memory": None, "initial_memory": "learned"}),
 ]
 
 
 def gradient_options(kind, options):
     if kind == "dnc":
         return {"read_heads": 2, "initial_memory": "learned", **options}
+    if kind == "dam":
+        return {"read_heads": 2, "given_memory": GIVEN[0], **options}
     return options
 
 
@@ -373,7 +503,7 @@ def test_gradients_are_finite_differences_of_the_twin(kind, options):
     with tf.GradientTape() as tape:
         sequence = tf.constant(inputs)
         tape.watch(sequence)
-        outputs, _ = run_steps(layer.cell, sequence, layer.get_initial_state(2))
+        outputs, _ = run_steps(layer.cell, sequence, start(layer, options, 2))
         loss = tf.reduce_sum(share * tf.stack(outputs, 1))
     sources = {**{name: v.value for name, v in variables.items()}, "inputs": sequence}
     gradients = tape.gradient(loss, sources)
@@ -401,7 +531,7 @@ def moving_on(kind, options, before=4, after=3):
         kind, options, "float64", batch=2, steps=before + after
     )
     cell = layer.cell
-    _, states = run_steps(cell, inputs[:, :before], layer.get_initial_state(2))
+    _, states = run_steps(cell, inputs[:, :before], start(layer, options, 2))
     share = np.random.default_rng(200).normal(size=(2, after, OUTPUTS))
 
     def loss(state):
@@ -421,6 +551,8 @@ def moving_on(kind, options, before=4, after=3):
         ("ntm", {"read_heads": 2, "write_heads": 2}),
         ("dnc", {}),
         ("dnc", EVERY_DNC_OPTION),
+        ("dam", {}),
+        ("dam", {"write_heads": 2}),
     ],
     ids=str,
 )
@@ -435,6 +567,9 @@ def test_gradients_for_every_part_of_the_state_it_starts_from(kind, options):
         value = loss(cell.unpack_state(flat))
     gradients = tape.gradient(value, flat)
     for k, (name, gradient) in enumerate(zip(names, gradients, strict=True)):
+        if (kind, name) == ("dam", "usage"):
+            assert gradient is None  # It chooses slots and does nothing else.
+            continue
         direction = unit_direction(rng, flat[k].shape)
 
         def moved_loss(t):

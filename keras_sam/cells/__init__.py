@@ -1,7 +1,8 @@
 """Keras RNN cells with an external memory, one a file."""
 
+from keras_sam.cells.dam import DAMCell
 from keras_sam.cells.dnc import DNCCell
 from keras_sam.cells.ntm import NTMCell
 from keras_sam.cells.sam import SAMCell
 
-__all__ = ["DNCCell", "NTMCell", "SAMCell"]
+__all__ = ["DAMCell", "DNCCell", "NTMCell", "SAMCell"]

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_sam import index as indexes
 from keras_sam import ops, usage
 from keras_sam.arguments import check_positive_integer, is_number
-from keras_sam.cells.base import MemoryCell
+from keras_sam.cells.access import AccessCell
 
 
 class SAMState(NamedTuple):
@@ -24,22 +24,12 @@ class SAMState(NamedTuple):
     controller: Any  # the controller's own states
 
 
-class SAMInterface(NamedTuple):
-    """What the controller tells the memory; R read heads, H write heads."""
-
-    queries: Any  # [batch, R, W]
-    strengths: Any  # [batch, R]
-    vectors: Any  # [batch, H, W]
-    write_gates: Any  # [batch, H]
-    interpolation_gates: Any  # [batch, H]
-
-
 # Untouched slots are the oldest, given rows come next, then the first step.
 UNTOUCHED, GIVEN, FIRST_STEP = 0.0, 1.0, 2.0
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
-class SAMCell(MemoryCell):
+class SAMCell(AccessCell):
     """RNN cell of Sparse Access Memory (SAM).
 
     The cell of [Rae et al., 2016](https://arxiv.org/abs/1610.09027) reads, from each
@@ -136,7 +126,6 @@ class SAMCell(MemoryCell):
                 "`get_initial_state(memory=)`. "
                 f"Received: initial_memory={kwargs['initial_memory']!r}"
             )
-        self.write_heads = check_positive_integer("write_heads", write_heads)
         self.reads_per_head = check_positive_integer("reads_per_head", reads_per_head)
         self.index = indexes.get("exact" if index == "auto" else index)
         if not is_number(usage_threshold) or not 0.0 < usage_threshold < 1.0:
@@ -150,20 +139,16 @@ class SAMCell(MemoryCell):
             memory_slots,
             word_size,
             read_heads,
+            write_heads,
             controller,
             initial_read_vectors=initial_read_vectors,
             **kwargs,
         )
-        if self.write_heads not in (1, self.read_heads):
+        if self.reads_per_head > self.memory_slots:
             raise ValueError(
-                "`write_heads` must be 1 or one for each read head. Received: "
-                f"write_heads={self.write_heads}, read_heads={self.read_heads}"
-            )
-        if max(self.reads_per_head, self.write_heads) > self.memory_slots:
-            raise ValueError(
-                "`reads_per_head` and `write_heads` must be at most `memory_slots`. "
-                f"Received: reads_per_head={self.reads_per_head}, "
-                f"write_heads={self.write_heads}, memory_slots={self.memory_slots}"
+                "`reads_per_head` must be at most `memory_slots`. Received: "
+                f"reads_per_head={self.reads_per_head}, "
+                f"memory_slots={self.memory_slots}"
             )
         if self.memory_slots > usage.LATEST_TIME:
             raise ValueError(
@@ -184,17 +169,9 @@ class SAMCell(MemoryCell):
             "read_vectors": (self.read_heads, self.word_size),
         }
 
-    @property
-    def interface_size(self):
-        return sum(self._interface_sizes())
-
-    def _interface_sizes(self):
-        """Queries, strengths, write vectors, write gates, interpolation gates."""
-        reads, writes, words = self.read_heads, self.write_heads, self.word_size
-        return [reads * words, reads, writes * words, writes, writes]
-
-    def initial_fields(self, batch_size, given_rows):
-        fields = super().initial_fields(batch_size, given_rows)
+    def initial_fields(self, batch_size, given_memory):
+        fields = super().initial_fields(batch_size, given_memory)
+        given_rows = 0 if given_memory is None else given_memory.shape[1]
         given = tf.range(self.memory_slots) < given_rows
         times = self._for_each(
             batch_size, tf.cast(tf.where(given, GIVEN, UNTOUCHED), self.compute_dtype)
@@ -249,27 +226,12 @@ class SAMCell(MemoryCell):
         return fields, {
             "write_slots": slots,
             "write_weights": weights,
-            "write_gates": parts.write_gates,
-            "interpolation_gates": parts.interpolation_gates,
-            "read_strengths": parts.strengths,
+            **self.gates(parts),
         }
 
     # The pieces of a step, for keras_sam.recurrence as well: between the gather of
     # the old rows and the writing of the new ones, and between the gather of the
     # words found and the read vectors, nothing knows N.
-
-    def parse_interface(self, interface):
-        """The parts of an interface vector, as a `SAMInterface`."""
-        queries, strengths, vectors, write_gates, interpolation_gates = tf.split(
-            interface, self._interface_sizes(), axis=-1
-        )
-        return SAMInterface(
-            queries=tf.reshape(queries, (-1, self.read_heads, self.word_size)),
-            strengths=1.0 + tf.nn.softplus(strengths),
-            vectors=tf.reshape(vectors, (-1, self.write_heads, self.word_size)),
-            write_gates=tf.sigmoid(write_gates),
-            interpolation_gates=tf.sigmoid(interpolation_gates),
-        )
 
     def split_tree(self, flat):
         """The levels of the tree of last accesses, out of the state's one tensor."""
@@ -304,11 +266,13 @@ class SAMCell(MemoryCell):
         )
         if self.write_heads == 1:
             weights = weights / self.read_heads
-        gamma = parts.interpolation_gates[..., tf.newaxis]
-        weights = parts.write_gates[..., tf.newaxis] * tf.concat(
-            [gamma * weights, 1.0 - gamma], axis=-1
-        )
+        weights = tf.pad(weights, [[0, 0], [0, 0], [0, 1]])
+        weights = self.gated_write_weights(parts, weights, self._oldest(weights.dtype))
         return tf.reshape(weights, (-1, self.write_heads * self.writes_per_head))
+
+    def _oldest(self, dtype):
+        """1 for the last of a head's slots, the least recently accessed one."""
+        return tf.one_hot(self.writes_per_head - 1, self.writes_per_head, dtype=dtype)
 
     def written_rows(self, old_rows, slots, weights, vectors):
         """New words: the oldest slots are erased, then all heads add.
@@ -327,10 +291,7 @@ class SAMCell(MemoryCell):
             weights * vectors[:, :, tf.newaxis],
             (-1, self.write_heads * self.writes_per_head, self.word_size),
         )
-        oldest = tf.one_hot(
-            self.writes_per_head - 1, self.writes_per_head, dtype=weights.dtype
-        )
-        oldest = tf.tile(oldest, [self.write_heads])
+        oldest = tf.tile(self._oldest(weights.dtype), [self.write_heads])
         same = ops.same_slots(slots, weights.dtype)
         erased = tf.minimum(tf.linalg.matvec(same, oldest), 1.0)
         return (1.0 - erased)[..., tf.newaxis] * old_rows + tf.matmul(same, added)
@@ -340,7 +301,7 @@ class SAMCell(MemoryCell):
 
         Args:
             words: Tensor `[batch, R, K, W]`.
-            parts: A `SAMInterface`.
+            parts: An `AccessInterface`.
 
         Returns:
             Tensor `[batch, R, K]`.
@@ -380,10 +341,10 @@ class SAMCell(MemoryCell):
             Integer tensor `[batch, writes + R K]`, slots; boolean tensor, whether
             they count.
         """
-        batch = tf.shape(write_slots)[0]
-        slots = tf.concat([write_slots, tf.reshape(read_slots, (batch, -1))], axis=-1)
+        reads = (-1, self.read_heads * self.reads_per_head)
+        slots = tf.concat([write_slots, tf.reshape(read_slots, reads)], axis=-1)
         weights = tf.stop_gradient(
-            tf.concat([write_weights, tf.reshape(read_weights, (batch, -1))], axis=-1)
+            tf.concat([write_weights, tf.reshape(read_weights, reads)], axis=-1)
         )
         weights = tf.linalg.matvec(ops.same_slots(slots, weights.dtype), weights)
         return slots, weights > self.usage_threshold
@@ -393,7 +354,6 @@ class SAMCell(MemoryCell):
         config.pop("initial_memory")
         return {
             **config,
-            "write_heads": self.write_heads,
             "reads_per_head": self.reads_per_head,
             "index": keras.saving.serialize_keras_object(self.index),
             "usage_threshold": self.usage_threshold,

@@ -1,7 +1,10 @@
 """Sparse Access Memory as a layer."""
 
 import keras
+import numpy as np
+import tensorflow as tf
 
+from keras_sam.buffers import in_xla
 from keras_sam.cells.sam import SAMCell
 from keras_sam.layers.base import MemoryRNN
 from keras_sam.recurrence import SparseRecurrence
@@ -59,8 +62,8 @@ class SAM(MemoryRNN):
     >>> layer(np.ones((2, 5, 4), "float32")).shape
     TensorShape([2, 3])
     >>> trace = layer.trace(np.ones((2, 5, 4)))
-    >>> trace["read_slots"].shape  # [batch, time, heads, K]
-    TensorShape([2, 5, 4, 4])
+    >>> trace["read_weights"].shape  # a tf.SparseTensor [batch, time, heads, N]
+    TensorShape([2, 5, 4, 65536])
     """
 
     cell_class = SAMCell
@@ -74,9 +77,11 @@ class SAM(MemoryRNN):
                 "unroll=False. "
                 f"Received: index={self.cell.index!r}, unroll={self.unroll}"
             )
-        self._recurrence = SparseRecurrence(
-            self, jit_compile=can_compile and self.jit_compile is not False
-        )
+        self._jit_compile = can_compile and self.jit_compile is not False
+        self._recurrences = {
+            jit_compile: SparseRecurrence(self, jit_compile)
+            for jit_compile in (True, False)
+        }
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         if self.unroll:
@@ -87,5 +92,55 @@ class SAM(MemoryRNN):
         if self.go_backwards:
             sequences = keras.ops.flip(sequences, axis=1)
             mask = None if mask is None else keras.ops.flip(mask, axis=1)
-        outputs, states = self._recurrence(sequences, initial_state, mask, training)
+        # What is compiled as a whole is compiled here, too.
+        recurrence = self._recurrences[self._jit_compile or in_xla()]
+        outputs, states = recurrence(sequences, initial_state, mask, training)
         return outputs[:, -1], outputs, states
+
+    def trace(self, inputs, initial_state=None):
+        """What the memory does with a batch of sequences, step by step.
+
+        Runs the cell eagerly, in inference mode; meant for looking, plotting
+        and testing, not for speed.
+
+        Args:
+            inputs: Tensor `[batch, time, features]`.
+            initial_state: Optional list of tensors, as `get_initial_state` gives.
+
+        Returns:
+            Dictionary, in the order in which the steps were taken: `"outputs"`
+            `[batch, time, output_size]`; `"read_weights"` and `"write_weights"`,
+            each a `tf.SparseTensor` `[batch, time, heads, N]`; `"read_slots"`
+            `[batch, time, heads, K]`, the slots found, the most alike first;
+            `"write_slots"` `[batch, time, writes]`; `"read_vectors"`; and the gates
+            that the cell's docstring names.
+        """
+        trace = super().trace(inputs, initial_state)
+        batch, steps = trace["outputs"].shape[:2]
+        for kind, heads in (
+            ("read", self.cell.read_heads),
+            ("write", self.cell.write_heads),
+        ):
+            slots = trace[f"{kind}_slots"] = tf.cast(trace[f"{kind}_slots"], tf.int64)
+            shape = (batch, steps, heads, -1)
+            trace[f"{kind}_weights"] = _sparse_weights(
+                np.reshape(slots, shape),
+                np.reshape(trace[f"{kind}_weights"], shape),
+                self.cell.memory_slots,
+            )
+        return trace
+
+
+def _sparse_weights(slots, weights, memory_slots):
+    """The weights `[..., k]` of slots as a `tf.SparseTensor` `[..., N]`.
+
+    Where a head has named a slot twice its weights are added.
+    """
+    shape = (*slots.shape[:-1], memory_slots)
+    head = np.arange(slots.size) // slots.shape[-1]
+    places, entries = np.unique(
+        head * memory_slots + slots.ravel(), return_inverse=True
+    )
+    sums = np.zeros(len(places), weights.dtype)
+    np.add.at(sums, entries, weights.ravel())
+    return tf.SparseTensor(np.stack(np.unravel_index(places, shape), -1), sums, shape)

@@ -1,8 +1,8 @@
 """Reading from and writing to a few slots of a large memory."""
 
 import tensorflow as tf
-from tensorflow.python.framework import ops as tf_ops
-from tensorflow.python.ops import control_flow_util
+
+from keras_sam.buffers import in_xla
 
 
 def sparse_read(memory, weights):
@@ -60,7 +60,7 @@ def _weighted_rows(rows, weights, reads, rows_read, count):
             )
 
         # XLA has no kernel for the sparse product.
-        if control_flow_util.GraphOrParentsInXlaContext(tf_ops.get_default_graph()):
+        if in_xla():
             weighted = weights[:, tf.newaxis] * tf.gather(rows, rows_read)
             return tf.math.unsorted_segment_sum(weighted, reads, count), gradient
         matrix = tf.SparseTensor(

@@ -1,0 +1,124 @@
+"""What the cells of Rae et al. (2016) share: write heads that follow read heads."""
+
+import itertools
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_sam.arguments import check_positive_integer
+from keras_sam.cells.base import MemoryCell
+
+
+class AccessInterface(NamedTuple):
+    """What the controller tells the memory; R read heads, H write heads."""
+
+    queries: Any  # [batch, R, W]
+    strengths: Any  # [batch, R]
+    vectors: Any  # [batch, H, W]
+    write_gates: Any  # [batch, H]
+    interpolation_gates: Any  # [batch, H]
+
+
+class AccessCell(MemoryCell):
+    """Base class of the cells of [Rae et al., 2016](https://arxiv.org/abs/1610.09027).
+
+    A write head writes where a read head has read at the step before, or to a slot
+    that the memory can do without. There is one for each read head, or a single one
+    that follows the mean of all.
+    """
+
+    def __init__(
+        self,
+        units,
+        memory_slots,
+        word_size,
+        read_heads,
+        write_heads,
+        controller,
+        **kwargs,
+    ):
+        self.write_heads = check_positive_integer("write_heads", write_heads)
+        super().__init__(
+            units, memory_slots, word_size, read_heads, controller, **kwargs
+        )
+        if self.write_heads not in (1, self.read_heads):
+            raise ValueError(
+                "`write_heads` must be 1 or one for each read head. Received: "
+                f"write_heads={self.write_heads}, read_heads={self.read_heads}"
+            )
+        if self.write_heads > self.memory_slots:
+            raise ValueError(
+                "`write_heads` must be at most `memory_slots`. Received: "
+                f"write_heads={self.write_heads}, memory_slots={self.memory_slots}"
+            )
+
+    @property
+    def interface_size(self):
+        return sum(self._interface_sizes())
+
+    def _interface_sizes(self):
+        reads, writes, words = self.read_heads, self.write_heads, self.word_size
+        return AccessInterface(
+            queries=reads * words,
+            strengths=reads,
+            vectors=writes * words,
+            write_gates=writes,
+            interpolation_gates=writes,
+        )
+
+    @property
+    def interface_columns(self):
+        """Which columns of `interface`'s weights make what, a slice for each part.
+
+        A dictionary with the keys `queries`, `strengths`, `vectors`, `write_gates` and
+        `interpolation_gates`. A bias of -20 in the columns of the write gates, with a
+        kernel of 0 there, shuts them.
+        """
+        sizes = self._interface_sizes()
+        ends = itertools.accumulate(sizes)
+        return {
+            name: slice(end - size, end)
+            for name, size, end in zip(sizes._fields, sizes, ends, strict=True)
+        }
+
+    def parse_interface(self, interface):
+        """The parts of an interface vector, as an `AccessInterface`."""
+        queries, strengths, vectors, write_gates, interpolation_gates = tf.split(
+            interface, list(self._interface_sizes()), axis=-1
+        )
+        return AccessInterface(
+            queries=tf.reshape(queries, (-1, self.read_heads, self.word_size)),
+            strengths=1.0 + tf.nn.softplus(strengths),
+            vectors=tf.reshape(vectors, (-1, self.write_heads, self.word_size)),
+            write_gates=tf.sigmoid(write_gates),
+            interpolation_gates=tf.sigmoid(interpolation_gates),
+        )
+
+    @staticmethod
+    def gated_write_weights(parts, followed, chosen):
+        """Equation 5: `alpha (gamma followed + (1 - gamma) chosen)`.
+
+        Args:
+            parts: An `AccessInterface`.
+            followed: Tensor `[batch, H, slots]`, what has been read.
+            chosen: Tensor, the same or broadcast to it: 1 at the slot to write anew.
+
+        Returns:
+            Tensor `[batch, H, slots]`.
+        """
+        gamma = parts.interpolation_gates[..., tf.newaxis]
+        return parts.write_gates[..., tf.newaxis] * (
+            gamma * followed + (1.0 - gamma) * chosen
+        )
+
+    @staticmethod
+    def gates(parts):
+        """What the controller decided, by the names that a trace has for it."""
+        return {
+            "write_gates": parts.write_gates,
+            "interpolation_gates": parts.interpolation_gates,
+            "read_strengths": parts.strengths,
+        }
+
+    def get_config(self):
+        return {**super().get_config(), "write_heads": self.write_heads}

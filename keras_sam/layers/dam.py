@@ -1,0 +1,56 @@
+"""Dense Access Memory as a layer."""
+
+import keras
+
+from keras_sam.cells.dam import DAMCell
+from keras_sam.layers.base import MemoryRNN
+
+
+@keras.saving.register_keras_serializable(package="keras_sam")
+class DAM(MemoryRNN):
+    """Dense Access Memory (DAM) layer.
+
+    `keras.layers.RNN` around a `keras_sam.DAMCell`, whose docstring has the equations.
+
+    Args:
+        units, memory_slots, word_size, ...: All arguments of `keras_sam.DAMCell`.
+        return_sequences: Boolean, whether to return the output of every step
+            or of the last one. Defaults to `False`.
+        return_state: Boolean, whether to return the last state as well.
+            Defaults to `False`.
+        go_backwards: Boolean, whether to go through the sequence from its end.
+            Defaults to `False`.
+        stateful: Boolean, whether row i of a batch continues row i of the batch
+            before; `reset_state()` starts anew. Defaults to `False`.
+        unroll: Boolean, whether to unroll the loop; for short sequences only.
+            Defaults to `False`.
+        zero_output_for_mask: Boolean, whether the output of a masked step is 0
+            instead of the output before it. Defaults to `False`.
+        jit_compile: `"auto"`, `True` or `False`: whether the layer compiles its
+            own sequence with XLA. `"auto"` leaves it to the model
+            (`model.compile(jit_compile=True)`). Defaults to `"auto"`.
+
+    Call arguments:
+        sequences: Tensor `[batch, time, features]`.
+        initial_state: List of tensors as `get_initial_state` returns. Defaults to
+            the cell's initial state.
+        mask: Boolean tensor `[batch, time]`; a step where it is `False` changes
+            neither the memory nor the output.
+        training: Boolean, whether dropout is active.
+
+    Returns:
+        The outputs `[batch, time, output_size]` with `return_sequences`, else the
+        last one, `[batch, output_size]`; with `return_state`, followed by the
+        tensors of the last state (`layer.cell.unpack_state` names them).
+
+    Example:
+
+    >>> layer = keras_sam.DAM(100, memory_slots=64, output_size=8)
+    >>> layer(np.zeros((2, 5, 9), "float32")).shape
+    TensorShape([2, 8])
+    >>> trace = layer.trace(np.zeros((2, 5, 9)))
+    >>> trace["least_used_slots"].shape  # [batch, time, write heads]
+    TensorShape([2, 5, 1])
+    """
+
+    cell_class = DAMCell
