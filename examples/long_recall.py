@@ -10,7 +10,7 @@ several sequences, each with a memory of its own, it is smaller: no weight depen
 its size.
 
     python examples/long_recall.py
-    python examples/long_recall.py --smoke    # two minutes, short sequences
+    python examples/long_recall.py --smoke    # a minute, short sequences
 """
 
 import argparse
@@ -50,12 +50,15 @@ def parse_arguments():
     add("--learning-rate", type=float, default=1e-3)
     add("--max-updates", type=int, default=3000, help="at each number of pairs")
     add("--seed", type=int, default=0)
-    add("--output", type=Path, default=ROOT / "runs" / "long_recall")
-    add("--smoke", action="store_true")
+    add("--output", type=Path, help="default: saved_models/long_recall")
+    add("--smoke", action="store_true", help="two short lengths, no learning")
     arguments = parser.parse_args()
     if arguments.smoke:
         arguments.pairs, arguments.max_updates = [2, 8], 30
         arguments.memory_slots = 2**12
+    if arguments.output is None:
+        folder = "runs" if arguments.smoke else "saved_models"
+        arguments.output = ROOT / folder / "long_recall"
     return arguments
 
 
