@@ -138,18 +138,25 @@ def test_as_many_words_as_there_are_over_several_chunks():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("slots", [5, 7, 13, 16, 30, 100])
-def test_equal_words_tie_wherever_they_lie(slots, dtype):
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_equal_words_tie_wherever_they_lie(jit_compile, slots, dtype):
     """Rounding is the same for each of them."""
     rng = np.random.default_rng(2)
+    index = indexes.Exact()
+
+    def search(state, memory, queries):
+        return index.search(state, memory, queries, slots)
+
+    if jit_compile:
+        search = tf.function(search, jit_compile=True)
     for words in (4, 8, 32):
         for _ in range(4):
             memory = np.full((1, slots, words), 1e-6, dtype)
             memory[:, : slots // 2] = rng.normal(size=words)
             queries = rng.normal(size=(1, 4, words)).astype(dtype)
-            index = indexes.Exact()
-            memory = tf.constant(memory)
+            memory, queries = tf.constant(memory), tf.constant(queries)
             state = index.reset(memory, slots // 2)
-            found = index.search(state, memory, tf.constant(queries), slots).numpy()
+            found = search(state, memory, queries).numpy()
             halves = np.split(np.arange(slots), [slots // 2])
             upwards, downwards = np.concatenate(halves), np.concatenate(halves[::-1])
             for order in found[0]:

@@ -3,8 +3,10 @@
 import keras
 import tensorflow as tf
 
+from keras_sam.buffers import in_xla
 from keras_sam.index.base import Index
 from keras_sam.ops.content import NORM_EPSILON
+from keras_sam.ops.selection import largest
 
 # Rows compared at a time: a memory-sized table of similarities is never made.
 CHUNK = 1024
@@ -60,20 +62,14 @@ class Exact(Index):
             # Sizes spelled out: for a size of -1 XLA pads the whole memory.
             rows = tf.slice(memory, [0, begin, 0], [batch, chunk, memory.shape[2]])
             rows = tf.ensure_shape(rows, (None, chunk, memory.shape[2]))
-            squares = tf.reduce_sum(tf.square(rows), axis=-1)
-            # Neither a matrix product nor an inverse root, which may round the same
-            # words differently in different rows: equal words have to tie.
-            products = tf.reduce_sum(
-                queries[:, :, tf.newaxis] * rows[:, tf.newaxis], axis=-1
-            )
-            similarity = products / tf.sqrt(squares + NORM_EPSILON)[:, tf.newaxis]
+            similarity = _similarity(queries, rows)
             numbers = begin + tf.range(chunk)
             similarity = tf.where(numbers >= start, similarity, similarity.dtype.min)
             # What was found before stands first and so wins the ties.
             scores = tf.concat([scores, similarity], axis=-1)
             numbers = tf.broadcast_to(numbers, (batch, heads, chunk))
             found = tf.concat([found, numbers], axis=-1)
-            scores, best = tf.math.top_k(scores, k=count)
+            scores, best = largest(scores, count)
             return start + chunk, scores, tf.gather(found, best, batch_dims=2)
 
         shape = (batch, heads, count)
@@ -88,3 +84,23 @@ class Exact(Index):
             ),
         )
         return found
+
+
+def _similarity(queries, rows):
+    """Cosine similarity, but for the queries' length, `[batch, heads, rows]`.
+
+    Neither by a matrix product nor with an inverse root, which may round the same
+    words differently in different rows: equal words have to tie.
+    """
+    # TensorFlow sums up the numbers of each row alike, XLA is fastest at adding up
+    # many rows at once, which it does alike as well.
+    if in_xla():
+        rows = tf.transpose(rows, (0, 2, 1))
+        squares = tf.reduce_sum(tf.square(rows), axis=1)
+        products = tf.reduce_sum(queries[..., tf.newaxis] * rows[:, tf.newaxis], axis=2)
+    else:
+        squares = tf.reduce_sum(tf.square(rows), axis=-1)
+        products = tf.reduce_sum(
+            queries[:, :, tf.newaxis] * rows[:, tf.newaxis], axis=-1
+        )
+    return products / tf.sqrt(squares + NORM_EPSILON)[:, tf.newaxis]

@@ -20,6 +20,7 @@ from keras_sam.ops.linkage import (
 )
 from keras_sam.ops.location import circular_shift, interpolate, sharpen
 from keras_sam.ops.memory import erase_and_add, read
+from keras_sam.ops.selection import largest
 from keras_sam.ops.sparse import (
     first_occurrences,
     same_slots,
@@ -36,6 +37,7 @@ __all__ = [
     "erase_and_add",
     "first_occurrences",
     "interpolate",
+    "largest",
     "read",
     "retention",
     "same_slots",

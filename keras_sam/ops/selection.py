@@ -1,0 +1,40 @@
+"""The largest of many values, a few at a time."""
+
+import tensorflow as tf
+
+# From here on sorting is the faster way.
+FEW = 16
+
+
+def largest(values, count):
+    """The largest values along the last axis, as `tf.math.top_k`, but for XLA.
+
+    XLA's own top-k sorts everything. To go through the values once for each of the
+    few that are wanted took a tenth of the time for 4 of 1,024.
+
+    Args:
+        values: Tensor `[..., n]`, of floats above minus infinity.
+        count: Integer, how many, at most n.
+
+    Returns:
+        The values `[..., count]`, the largest first, and their positions, integers;
+        of equal values the lowest position comes first.
+
+    Example:
+
+    >>> values, positions = keras_sam.ops.largest(tf.constant([3.0, 5.0, 5.0, 1.0]), 2)
+    >>> positions.numpy()
+    array([1, 2], dtype=int32)
+    """
+    if count > FEW:
+        return tf.math.top_k(values, k=count)
+    size = tf.shape(values)[-1]
+    numbers = tf.range(size)
+    taken = tf.constant(-float("inf"), values.dtype)
+    best, positions = [], []
+    for _ in range(count):
+        best.append(tf.reduce_max(values, axis=-1, keepdims=True))
+        found = tf.where(values == best[-1], numbers, size - 1)
+        positions.append(tf.reduce_min(found, axis=-1, keepdims=True))
+        values = tf.where(numbers == positions[-1], taken, values)
+    return tf.concat(best, axis=-1), tf.concat(positions, axis=-1)
