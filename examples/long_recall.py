@@ -44,7 +44,7 @@ def parse_arguments():
     add = parser.add_argument
     add("--memory-slots", type=int, default=2**20)
     add("--pairs", type=int, nargs="+", default=[4, 32, 256, 2048, 5120])
-    add("--index", default="auto")
+    add("--index", default="exact")
     add("--read-heads", type=int, default=1)
     add("--controller", default="dense")
     add("--learning-rate", type=float, default=1e-3)

@@ -291,7 +291,7 @@ def copies_in_loops(program, size):
 
 def test_compiled_loops_copy_no_memory():
     slots, words = 4099, 6
-    layer = keras_sam.SAM(5, slots, words, return_sequences=True)
+    layer = keras_sam.SAM(5, slots, words, index="exact", return_sequences=True)
     inputs = tf.zeros((1, 16, 3))
     layer.build(inputs.shape)
     arguments = (

@@ -64,8 +64,9 @@ class SAMCell(AccessCell):
             each with its vector, gates, its read head's slots and a least recently
             accessed slot of its own). Defaults to `1`.
         reads_per_head: Integer K, at most N. Defaults to `4`.
-        index: `"exact"`, `"auto"` or a `keras_sam.index.Index`: how the K words are
-            found. `"auto"` is `"exact"` today. Defaults to `"auto"`.
+        index: `"exact"`, `"lsh"`, `"scann"`, `"auto"` or a `keras_sam.index.Index`:
+            how the K words are found. `"auto"` is `"exact"` up to 2,048 slots, else
+            `"lsh"`; a saved model keeps the choice. Defaults to `"auto"`.
         usage_threshold: Number in (0, 1), the delta above. Defaults to `0.005`.
         controller: `"lstm"`, `"dense"` (feed-forward, tanh) or any Keras RNN cell,
             such as `keras.layers.GRUCell(100)`, whose size is then its own; `units`
@@ -127,7 +128,9 @@ class SAMCell(AccessCell):
                 f"Received: initial_memory={kwargs['initial_memory']!r}"
             )
         self.reads_per_head = check_positive_integer("reads_per_head", reads_per_head)
-        self.index = indexes.get("exact" if index == "auto" else index)
+        self.index = indexes.get(
+            index, check_positive_integer("memory_slots", memory_slots)
+        )
         if not is_number(usage_threshold) or not 0.0 < usage_threshold < 1.0:
             raise ValueError(
                 "`usage_threshold` must be between 0 and 1. "
@@ -144,6 +147,7 @@ class SAMCell(AccessCell):
             initial_read_vectors=initial_read_vectors,
             **kwargs,
         )
+        self.supports_jit = self.index.supports_jit  # what compile() asks for
         if self.reads_per_head > self.memory_slots:
             raise ValueError(
                 "`reads_per_head` must be at most `memory_slots`. Received: "

@@ -4,28 +4,42 @@ import keras
 
 from keras_sam.index.base import Index
 from keras_sam.index.exact import Exact
+from keras_sam.index.lsh import LSH
+from keras_sam.index.scann import ScaNN
 
-_BY_NAME = {"exact": Exact}
+_BY_NAME = {"exact": Exact, "lsh": LSH, "scann": ScaNN}
 
 
-def get(identifier):
+# `"auto"` is exact search up to here: a full memory of so many words still costs a
+# step little more than hashing does.
+EXACT_UP_TO = 2048
+
+
+def get(identifier, memory_slots=None):
     """An index by its name, from its configuration, or as it is.
 
     Args:
-        identifier: `"exact"`, a dictionary as `keras.saving.serialize_keras_object`
-            makes of an index, or an `Index`.
+        identifier: `"exact"`, `"lsh"`, `"scann"`, `"auto"` (exact up to 2,048 slots,
+            else LSH), a dictionary as `keras.saving.serialize_keras_object` makes of
+            an index, or an `Index`.
+        memory_slots: Integer N, which decides on `"auto"`.
 
     Returns:
         An `Index`.
 
     Raises:
-        ValueError: If the name is unknown.
+        ValueError: If the name is unknown, or `"auto"` is asked for without
+            `memory_slots`.
 
     Example:
 
-    >>> keras_sam.index.get("exact").is_exact
+    >>> keras_sam.index.get("auto", memory_slots=128).is_exact
     True
     """
+    if isinstance(identifier, str) and identifier == "auto":
+        if memory_slots is None:
+            raise ValueError('index="auto" needs `memory_slots`. Received: None')
+        return Exact() if memory_slots <= EXACT_UP_TO else LSH()
     if isinstance(identifier, dict):
         identifier = keras.saving.deserialize_keras_object(identifier)
     if isinstance(identifier, Index):
@@ -33,9 +47,9 @@ def get(identifier):
     if isinstance(identifier, str) and identifier in _BY_NAME:
         return _BY_NAME[identifier]()
     raise ValueError(
-        f"`index` must be one of {', '.join(map(repr, _BY_NAME))} or an Index. "
+        f"`index` must be 'auto', one of {', '.join(map(repr, _BY_NAME))} or an Index. "
         f"Received: index={identifier!r}"
     )
 
 
-__all__ = ["Exact", "Index", "get"]
+__all__ = ["LSH", "Exact", "Index", "ScaNN", "get"]

@@ -1,0 +1,368 @@
+"""How many of the words most alike does an index find, and what does a step cost?
+
+    python benchmarks/index_quality.py
+
+Full memories of words of 32 numbers, 50,000 times rewritten, 17 words at each step, as
+a SAM with 4 read heads and K = 4 does. Then recall@4: the part of the slots found that
+are at least as similar to the query as the 4th best of all, and recall@1: how often the
+best is found. And the processor time of a step's 17 insertions and 4 queries in a loop
+compiled by XLA: the difference between two numbers of steps, minus that of a loop that
+only writes the words.
+
+Three kinds of words:
+
+- clusters: 16 words around each of N / 16 centres, normal with deviations of 1 and 0.1;
+  rewritten with more of the same; queries are more of the same as well;
+- random: normal; so are the queries;
+- trained: what a SAM of examples/long_recall.py (`--model`, its Keras file) has written
+  after N pairs, and its queries when it recalls 200 of them. Not rewritten; up to 2^16
+  words, for there are no more keys.
+
+Expected: the exact index finds all, at a cost that grows with N. LSH costs about the
+same for any N, more as it leaves the processor's cache; with clusters it finds nearly
+all, of random words next to nothing, and of words written by a SAM that was trained
+with an exact index few, for such a query is hardly more like the right word than like
+the next ones. More tables and probes find more and cost more.
+
+Writes benchmarks/results/index_quality.json and .png. `--smoke` tries everything at
+tiny sizes.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import matplotlib
+import numpy as np
+import tensorflow as tf
+
+import keras_sam
+from keras_sam.index import LSH, Exact
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "index_quality.json"
+MODEL = ROOT / "saved_models" / "long_recall" / "model.keras"
+WORD_SIZE, WRITES, HEADS, COUNT = 32, 17, 4, 4
+CLUSTER, SPREAD = 16, 0.1
+KEY_BITS, VALUE_BITS = 16, 8
+INDEXES = {
+    "exact": Exact,
+    "LSH": LSH,
+    "LSH, 1 probe": lambda: LSH(probes=1),
+    "LSH, 6 probes": lambda: LSH(probes=6),
+    "LSH, 4 tables": lambda: LSH(tables=4),
+    "LSH, 8 tables": lambda: LSH(tables=8),
+    "LSH, 16 tables, 8 probes": lambda: LSH(tables=16, probes=8),
+}
+
+
+# Words. Each kind has a memory, draws words to write, and queries.
+
+
+class Clusters:
+    """Words around centres."""
+
+    rewritten = True
+
+    def __init__(self, rng, words, options):
+        self._rng = rng
+        self._centres = normal(rng, (max(1, words // CLUSTER), WORD_SIZE))
+        self.memory = self._around(rng.permutation(words) % len(self._centres))
+
+    def draw(self, *shape):
+        return self._around(self._rng.integers(len(self._centres), size=shape))
+
+    draw_queries = draw
+
+    def _around(self, numbers):
+        noise = normal(self._rng, (*numbers.shape, WORD_SIZE))
+        return self._centres[numbers] + SPREAD * noise
+
+
+class Random:
+    """Words that have nothing to do with one another."""
+
+    rewritten = True
+
+    def __init__(self, rng, words, options):
+        self._rng = rng
+        self.memory = self.draw(words)
+
+    def draw(self, *shape):
+        return normal(self._rng, (*shape, WORD_SIZE))
+
+    draw_queries = draw
+
+
+class Trained:
+    """What a trained SAM writes and asks."""
+
+    rewritten = False
+
+    def __init__(self, rng, words, options):
+        self._rng = rng
+        trained = keras.models.load_model(options.model).get_layer("memory")
+        keys = rng.choice(2**KEY_BITS, words, replace=False)
+        keys = 2.0 * (keys[:, np.newaxis] >> np.arange(KEY_BITS) & 1) - 1.0
+        values = 2.0 * rng.integers(0, 2, (words, VALUE_BITS)) - 1.0
+        pairs = np.concatenate([np.zeros((words, 1)), keys, values], axis=1)
+        asked = rng.choice(words, min(words, options.queries), replace=False)
+        questions = np.concatenate([pairs[asked, :-VALUE_BITS], 0 * values[asked]], 1)
+        questions[:, 0] = 1.0
+
+        layer = copy_of(trained, words, Exact())
+        states = layer.get_initial_state(1)
+        for part in np.split(np.float32(pairs), range(1024, words, 1024)):
+            _, *states = layer(part[np.newaxis], initial_state=states)
+        recorder = Recorder()
+        cell = copy_of(trained, words, recorder).cell
+        state = cell.unpack_state(states)
+        self.memory = state.memory.numpy()[0]
+        for question in tf.constant(questions[:, np.newaxis], tf.float32):
+            _, state, _ = cell.step(question, state)
+        self._queries = np.concatenate(recorder.queries)
+
+    def draw(self, *shape):
+        return self.memory[self._rng.integers(len(self.memory), size=shape)]
+
+    def draw_queries(self, *shape):
+        order = np.arange(np.prod(shape)) % len(self._queries)
+        return self._queries[order].reshape(*shape, WORD_SIZE)
+
+
+class Recorder(Exact):
+    """An exact index that keeps the queries."""
+
+    def __init__(self):
+        self.queries = []
+
+    def search(self, state, memory, queries, count):
+        self.queries.append(queries[0].numpy())
+        return super().search(state, memory, queries, count)
+
+
+def copy_of(layer, words, index):
+    config = {**layer.get_config(), "memory_slots": words, "return_state": True}
+    copy = keras_sam.SAM.from_config({**config, "index": index})
+    copy.build((1, None, 1 + KEY_BITS + VALUE_BITS))
+    copy.set_weights(layer.get_weights())
+    return copy
+
+
+def normal(rng, shape):
+    return rng.standard_normal(shape, dtype="float32")
+
+
+KINDS = {"clusters": Clusters, "random": Random, "trained": Trained}
+# Keys, of which each pair of the trained SAM needs another one.
+MOST_TRAINED = 2**KEY_BITS
+
+
+# Measurements.
+
+
+def make_loop(index, searches):
+    """A program that writes words, tells the index and asks it, step by step."""
+
+    @tf.function(jit_compile=True, autograph=False)
+    def loop(memory, state, slots, rows, queries, steps):
+        size = memory.shape[0]
+
+        def step(t, memory, state, total):
+            memory = tf.tensor_scatter_nd_update(
+                memory, slots[t][:, tf.newaxis], rows[t]
+            )
+            if index is not None:
+                state = index.insert(state, slots[t][tf.newaxis], rows[t][tf.newaxis])
+            if searches:
+                words = tf.reshape(memory, (1, size, WORD_SIZE))
+                found = index.search(state, words, queries[t][tf.newaxis], COUNT)
+                total += tf.reduce_sum(found)
+            return t + 1, memory, state, total
+
+        start = (0, memory, state, 0)
+        return tf.while_loop(
+            lambda t, *_: t < steps, step, start, parallel_iterations=1
+        )[1:]
+
+    return loop
+
+
+def recalls(index, state, memory, queries):
+    """Recall@4 and recall@1."""
+    search = tf.function(index.search, jit_compile=True, autograph=False)
+    words = tf.constant(memory[np.newaxis])
+    norms = np.sqrt(np.sum(np.square(memory, dtype="float64"), axis=1) + 1e-6)
+    hits, best = [], []
+    for some in np.split(queries, range(HEADS, len(queries), HEADS)):
+        found = search(state, words, tf.constant(some[np.newaxis]), COUNT)[0].numpy()
+        similarity = some.astype("float64") @ memory.T / norms
+        similarity /= np.linalg.norm(some, axis=1, keepdims=True)
+        least = np.partition(similarity, -COUNT, axis=1)[:, -COUNT, np.newaxis]
+        of_found = np.take_along_axis(similarity, found, axis=1)
+        hits.append(np.mean(of_found >= least - 1e-6))
+        best.append(np.mean(of_found[:, 0] >= similarity.max(axis=1) - 1e-6))
+    return {
+        "recall_at_4": round(float(np.mean(hits)), 4),
+        "recall_at_1": round(float(np.mean(best)), 4),
+    }
+
+
+def measure(kind, words, options):
+    """All indexes over the same words, and a loop without one."""
+    rng = np.random.default_rng(0)
+    data = KINDS[kind](rng, words, options)
+    steps = -(-options.overwrites // WRITES)
+    slots = np.argsort(rng.random((steps, min(words, 1024))))[:, :WRITES]
+    slots = (slots + rng.integers(words, size=(steps, 1))) % words
+    arguments = (
+        tf.constant(slots, tf.int32),
+        tf.constant(data.draw(steps, WRITES)),
+        tf.constant(data.draw_queries(steps, HEADS)),
+    )
+    queries = data.draw_queries(options.queries)
+    memory = tf.constant(data.memory)
+
+    results, loops = {}, [(make_loop(None, False), tf.zeros((1, 1)), steps)]
+    for name in options.indexes:
+        index = INDEXES[name]()
+        start = time.perf_counter()
+        state = index.reset(memory[tf.newaxis], words)
+        results[name] = {
+            "reset_seconds": round(time.perf_counter() - start, 2),
+            "state_numbers": index.state_size(words, WORD_SIZE),
+        }
+        after = memory
+        if data.rewritten:
+            write = make_loop(index, searches=False)
+            after, state, _ = write(memory, state, *arguments, tf.constant(steps))
+        results[name] |= recalls(index, state, after.numpy(), queries)
+        most = max(4, min(steps, 2**22 // words)) if index.is_exact else steps
+        loops.append((make_loop(index, searches=True), state, most))
+
+    times = np.array(
+        [
+            [
+                marginal(loop, most, memory, state, *arguments)
+                for loop, state, most in loops
+            ]
+            for _ in range(options.rounds + 1)
+        ]
+    )[1:]  # The first round compiles.
+    for result, differences in zip(
+        results.values(), np.transpose(times[:, 1:] - times[:, :1]), strict=True
+    ):
+        result["microseconds_per_step"] = summary(1e6 * differences)
+    return results
+
+
+def marginal(loop, most, *arguments):
+    """Seconds of the processor that one more step takes."""
+
+    def seconds(steps):
+        start = time.process_time()
+        loop(*arguments, tf.constant(steps))[-1].numpy()
+        return time.process_time() - start
+
+    few = max(1, most // 20)
+    short = seconds(few)
+    return (seconds(most) - short) / (most - few)
+
+
+def summary(values):
+    return {
+        "median": round(float(np.median(values)), 1),
+        "quartiles": [round(float(q), 1) for q in np.quantile(values, [0.25, 0.75])],
+    }
+
+
+# The picture.
+
+
+def draw(results, path):
+    """Recall against the time of a step: a line for each index, from few words on."""
+    kinds = list(results)
+    figure, panels = plt.subplots(
+        1, len(kinds), figsize=(4.5 * len(kinds), 4.6), sharey=True, squeeze=False
+    )
+    for axes, kind in zip(panels[0], kinds, strict=True):
+        sizes = sorted(results[kind], key=int)
+        for name in results[kind][sizes[0]]:
+            points = [results[kind][size][name] for size in sizes]
+            times = [point["microseconds_per_step"]["median"] for point in points]
+            found = [point["recall_at_4"] for point in points]
+            (line,) = axes.plot(times, found, marker="o", markersize=3, label=name)
+            axes.plot(times[-1], found[-1], "o", color=line.get_color(), markersize=8)
+        axes.set_title(f"{kind}: {int(sizes[0]):,} to {int(sizes[-1]):,} words")
+        axes.set_xlabel("microseconds of 17 insertions and 4 queries")
+        axes.set_xscale("log")
+        axes.grid(alpha=0.3)
+    panels[0][0].set_ylabel("recall@4 (large dot: most words)")
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside upper center", ncols=4
+    )
+    figure.set_layout_engine("constrained")
+    figure.savefig(path, dpi=100)
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--words", type=int, nargs="+", default=[2**i for i in range(10, 21, 2)])
+    add("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    add("--indexes", nargs="+", choices=INDEXES, default=list(INDEXES))
+    add("--model", type=Path, default=MODEL, help="for trained words")
+    add("--overwrites", type=int, default=50_000)
+    add("--queries", type=int, default=200, help="that the recall is measured with")
+    add("--rounds", type=int, default=5, help="of timing")
+    add("--output", type=Path, help="results, JSON, beside which the picture goes")
+    add("--smoke", action="store_true", help="tiny sizes")
+    options = parser.parse_args()
+    if options.smoke:
+        options.words, options.overwrites = [64, 256], 500
+        options.queries, options.rounds = 8, 1
+    if options.output is None:
+        temporary = Path(tempfile.gettempdir()) / "index_quality_smoke.json"
+        options.output = temporary if options.smoke else RESULTS
+    return options
+
+
+def main():
+    options = parse_options()
+    record = {
+        "command": shlex.join(["python", "benchmarks/index_quality.py", *sys.argv[1:]]),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "results": {kind: {} for kind in options.kinds},
+    }
+    for kind in options.kinds:
+        for words in options.words:
+            if kind == "trained" and words > MOST_TRAINED:
+                continue
+            results = measure(kind, words, options)
+            record["results"][kind][str(words)] = results
+            for name, result in results.items():
+                print(f"{kind}, {words:,} words, {name}: {result}", flush=True)
+            options.output.write_text(json.dumps(record, indent=1) + "\n")
+            keras.backend.clear_session()
+    draw(record["results"], options.output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

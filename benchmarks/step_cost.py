@@ -1,0 +1,587 @@
+"""What does a step of SAM cost, in time and memory, as the memory grows?
+
+    python benchmarks/step_cost.py --long
+
+One time step, forward and backward (gradients of the weights and the inputs), of SAM
+against the number of words N, beside the NTM, the DNC and a bare `keras.layers.LSTM`,
+all compiled by XLA: 100 units, words of 32, 4 read heads, 1 write head, K = 4.
+
+Time is marginal: the difference between two sequence lengths over the difference in
+steps, so that set-up and the memory's allocation cancel. All configurations of a batch
+size take turns in one process, round after round; ratios are taken within a round.
+Memory is the slope of the peak between two lengths, each in a process of its own; for
+SAM also the bytes that a step records for the backward pass. SAM starts from a fresh
+memory or from one full of random rows; the exact index compares every word written,
+so that a full memory costs it O(N) (`--index exact,lsh` sets another beside it), and
+sequences from a fresh one are short enough for it to compare 1,024 words at most.
+`--long` adds very long sequences, in which its cost grows.
+
+Expected: SAM's time and memory per step hardly depend on N, time within a small factor
+of the LSTM's; the NTM's grow with N, the DNC's with N^2 (its links), until no memory
+holds what they keep for the backward pass.
+
+Writes benchmarks/results/step_cost.json and .png; a run of some of the parts replaces
+those only. `--smoke` tries everything at tiny sizes.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import matplotlib
+import numpy as np
+import tensorflow as tf
+
+import keras_sam
+from keras_sam.recurrence import SparseRecurrence
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+UNITS, FEATURES, WORD_SIZE = 100, 16, 32
+SAM_KINDS = ("sam", "sam_full")
+DENSE_KINDS = ("ntm", "dnc")
+KINDS = (*SAM_KINDS, "lstm", *DENSE_KINDS)
+RESULTS = Path(__file__).parent / "results" / "step_cost.json"
+GIB, MIB = 2**30, 2**20
+# A second call follows a long sequence's first, which compiles, unless that took so
+# many seconds.
+ENOUGH = 300
+
+
+class Case(NamedTuple):
+    """What is measured: a layer, its memory and two sequence lengths."""
+
+    kind: str
+    words: int | None
+    batch: int
+    lengths: tuple[int, int]
+    index: str | None
+
+    @property
+    def name(self):
+        index = "" if self.index is None else f", {self.index} index"
+        words = "" if self.words is None else f", {self.words:,} words"
+        return f"{self.kind}{index}{words}, batch {self.batch}"
+
+
+# Which cases.
+
+
+def slot_counts(kind, options):
+    """The N to measure; the DNC's, whose cost is O(N^2), are closer together."""
+    if kind == "lstm":
+        return [None]
+    if kind != "dnc":
+        return options.words
+    smallest, largest = min(options.words), max(options.words)
+    return [smallest * 2**i for i in range((largest // smallest).bit_length())]
+
+
+def cases_of(kinds, batch, lengths, options):
+    return [
+        Case(kind, words, batch, lengths(kind, words, batch, index, options), index)
+        for kind in kinds
+        for index in (options.index if kind in SAM_KINDS else [None])
+        for words in slot_counts(kind, options)
+    ]
+
+
+def time_lengths(kind, words, batch, index, options):
+    """Two lengths whose difference takes about half a second or more."""
+    if kind in ("sam", "lstm") or (kind == "sam_full" and index != "exact"):
+        return options.lengths
+    work = {"sam_full": 2**24, "ntm": 2**19, "dnc": 2**25 // words}[kind]
+    most = options.lengths[1] - options.lengths[0]
+    if kind in DENSE_KINDS:
+        most = min(most, 64)
+    steps = min(max(work // (words * batch), 2), most)
+    # XLA unrolls a loop of one step.
+    return (max(2, steps // 4), max(2, steps // 4) + steps)
+
+
+def memory_lengths(kind, words, batch, index, options):
+    if kind in DENSE_KINDS:
+        return time_lengths(kind, words, batch, index, options)
+    return options.memory_lengths
+
+
+def needed_bytes(case):
+    """About what a training step needs, from what smaller ones took.
+
+    For each time step an NTM keeps some five memories and a DNC four link matrices,
+    and both as much as three steps besides; a SAM takes five memories, however long
+    the sequence.
+    """
+    if case.kind == "lstm":
+        return 0
+    memory = 4 * case.words * case.batch * WORD_SIZE
+    if case.kind in SAM_KINDS:
+        return 5 * memory
+    kept = 5 * memory if case.kind == "ntm" else 4 * memory * case.words // WORD_SIZE
+    return kept * (case.lengths[1] + 3)
+
+
+def split_by_need(cases, options):
+    """The cases that fit into the memory allowed, and what the others would need."""
+    chosen, left_out = [], []
+    for case in cases:
+        gib = needed_bytes(case) / GIB
+        if gib > options.max_gib:
+            left_out.append({"case": case.name, "needs_gib": round(gib, 1)})
+        else:
+            chosen.append(case)
+    return chosen, left_out
+
+
+# What is measured, each in a process of its own.
+
+
+def make_layer(kind, words, index):
+    if kind == "lstm":
+        return keras.layers.LSTM(UNITS, return_sequences=True)
+    memory = {
+        "memory_slots": words,
+        "word_size": WORD_SIZE,
+        "read_heads": 4,
+        "return_sequences": True,
+    }
+    if kind == "ntm":
+        return keras_sam.NTM(UNITS, write_heads=1, **memory)
+    if kind == "dnc":
+        return keras_sam.DNC(UNITS, **memory)
+    return keras_sam.SAM(UNITS, write_heads=1, reads_per_head=4, index=index, **memory)
+
+
+def initial_state(layer, case):
+    if case.kind != "sam_full":
+        return layer.get_initial_state(case.batch)
+    rows = tf.random.normal((case.batch, case.words, WORD_SIZE))
+    return layer.get_initial_state(case.batch, memory=rows)
+
+
+def training_step(layer, case, features=FEATURES):
+    """Gradients of the inputs and weights, from the inputs and the initial state."""
+    layer.build((case.batch, None, features))
+    weights = [variable.value for variable in layer.trainable_variables]
+
+    # A SAM compiles its sequence itself.
+    @tf.function(jit_compile=case.kind not in SAM_KINDS)
+    def step(inputs, state):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs, initial_state=state, training=True)
+            loss = tf.reduce_sum(tf.square(outputs))
+        return tape.gradient(loss, [inputs, *weights])
+
+    return step
+
+
+def seconds(function, *arguments):
+    start = time.perf_counter()
+    tf.nest.flatten(function(*arguments))[0].numpy()
+    return time.perf_counter() - start
+
+
+def peak_bytes():
+    """The process's peak of resident memory."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if platform.system() == "Darwin" else peak * 1024
+    # Not ru_maxrss, in which Linux counts the parent process too.
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) * 1024
+
+
+class Timed:
+    """A case's training step and initial state, and the times that it took."""
+
+    def __init__(self, case):
+        layer = make_layer(case.kind, case.words, case.index)
+        self.case = case
+        self.step = training_step(layer, case)
+        self.state = initial_state(layer, case)
+        self.first_calls = None
+        self.rounds = []
+
+    def call(self):
+        """Seconds for the short and the long sequence; the long one goes first."""
+        shapes = [(self.case.batch, n, FEATURES) for n in self.case.lengths]
+        long, short = (
+            seconds(self.step, tf.random.normal(shape), self.state)
+            for shape in reversed(shapes)
+        )
+        return short, long
+
+    def take_round(self):
+        short, long = self.call()
+        self.rounds.append(1e3 * (long - short) / np.diff(self.case.lengths)[0])
+
+
+def measure_times(cases, rounds):
+    """All cases in turn, round after round: milliseconds per step."""
+    timed = [Timed(case) for case in cases]
+    # The largest first: TensorFlow keeps the memory that it frees, but cannot join
+    # what it took piece by piece.
+    for each in sorted(timed, key=lambda each: -needed_bytes(each.case)):
+        each.first_calls = each.call()
+        report(f"{each.case.name}: first calls {np.round(each.first_calls, 1)} s")
+    for number in range(rounds):
+        start = time.perf_counter()
+        for each in timed:
+            each.take_round()
+        report(f"round {number + 1}: {time.perf_counter() - start:.0f} s")
+    return {
+        "peak_gib": round(peak_bytes() / GIB, 2),
+        "cases": [
+            {
+                **each.case._asdict(),
+                "first_calls_seconds": [round(first, 2) for first in each.first_calls],
+                "ms_per_step": summary(each.rounds),
+                "rounds": [digits(value) for value in each.rounds],
+            }
+            for each in timed
+        ],
+    }
+
+
+def measure_peak(case, length):
+    """Peak memory of a process that takes one training step."""
+    layer = make_layer(case.kind, case.words, case.index)
+    step, state = training_step(layer, case), initial_state(layer, case)
+    seconds(step, tf.random.normal((case.batch, length, FEATURES)), state)
+    return peak_bytes()
+
+
+def measure_record(case):
+    """Bytes that a step of SAM keeps for the backward pass."""
+    layer = make_layer(case.kind, case.words, case.index)
+    layer.build((case.batch, None, FEATURES))
+    states = [
+        tf.TensorSpec((case.batch, size), layer.compute_dtype)
+        for size in layer.cell.state_size
+    ]
+    length = 64
+    inputs = tf.TensorSpec((case.batch, length, FEATURES), layer.compute_dtype)
+    recurrence = SparseRecurrence(layer, layer.cell.index.supports_jit)
+    program = recurrence.forward_program.get_concrete_function(
+        (inputs, *states), None, tf.TensorSpec((), tf.int32), True
+    )
+    _, residuals = program.structured_outputs
+    kept = tf.nest.flatten(residuals)
+    return sum(each.dtype.size * each.shape.num_elements() for each in kept) / length
+
+
+def measure_long(case, training):
+    """A very long sequence from a fresh memory."""
+    layer = make_layer(case.kind, case.words, case.index)
+    function = training_step(layer, case, features=8)
+    if not training:
+        function = tf.function(lambda x, s: layer(x, initial_state=s, training=False))
+    state = initial_state(layer, case)
+    inputs = tf.random.normal((case.batch, case.lengths[0], 8))
+    times = [seconds(function, inputs, state)]
+    if times[0] < ENOUGH:
+        times.append(seconds(function, inputs, state))
+    return {
+        "first_call_seconds": round(times[0], 1),
+        "seconds": round(times[1], 1) if len(times) > 1 else None,
+        "peak_gib": round(peak_bytes() / GIB, 2),
+    }
+
+
+MEASUREMENTS = {
+    function.__name__: function
+    for function in (measure_times, measure_peak, measure_record, measure_long)
+}
+
+
+def in_process(measurement, **arguments):
+    """The result of a measurement in a process of its own; None if that died."""
+    task = json.dumps([measurement.__name__, arguments])
+    process = subprocess.run(
+        [sys.executable, __file__, "--task", task], stdout=subprocess.PIPE, check=False
+    )
+    if process.returncode:
+        report(f"{measurement.__name__} ended with {process.returncode}: {task}")
+        return None
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def run_task(task):
+    name, arguments = json.loads(task)
+    if "case" in arguments:
+        arguments["case"] = Case(*arguments["case"])
+    if "cases" in arguments:
+        arguments["cases"] = [Case(*case) for case in arguments["cases"]]
+    tf.get_logger().setLevel("ERROR")
+    print(json.dumps(MEASUREMENTS[name](**arguments)))
+
+
+# The parts of the benchmark.
+
+
+def time_part(options):
+    results = {}
+    for batch in options.batches:
+        cases = cases_of(options.only, batch, time_lengths, options)
+        cases, left_out = split_by_need(cases, options)
+        result = in_process(measure_times, cases=cases, rounds=options.rounds)
+        if result is not None:
+            result["ratios"] = ratios(result["cases"])
+            for ratio in result["ratios"]:
+                report(f"{ratio['of']} : {ratio['to']} = {ratio['median']}")
+        results[f"batch_{batch}"] = {**(result or {}), "left_out": left_out}
+    return results
+
+
+def ratios(results):
+    """Of SAM to its smallest memory and to the LSTM, of the dense layers to SAM."""
+
+    def find(**wanted):
+        return [each for each in results if wanted.items() <= each.items()]
+
+    pairs = []
+    for each in results:
+        others = []
+        if each["kind"] in SAM_KINDS:
+            smallest = find(kind=each["kind"], index=each["index"])[0]
+            others = [smallest, *find(kind="lstm")]
+        elif each["kind"] in DENSE_KINDS:
+            others = find(kind="sam", words=each["words"])
+        pairs += [(each, other) for other in others if other is not each]
+    return [
+        {
+            "of": short_name(over),
+            "to": short_name(under),
+            **summary(np.divide(over["rounds"], under["rounds"])),
+        }
+        for over, under in pairs
+    ]
+
+
+def short_name(result):
+    parts = (result["kind"], result["index"], result["words"])
+    return " ".join(str(part) for part in parts if part is not None)
+
+
+def memory_part(options):
+    kinds = [kind for kind in options.only if kind != "sam_full"]
+    cases = cases_of(kinds, 1, memory_lengths, options)
+    cases, left_out = split_by_need(cases, options)
+    results = []
+    for case in cases:
+        peaks = [
+            [in_process(measure_peak, case=case, length=n) for n in case.lengths]
+            for _ in range(options.repeats)
+        ]
+        peaks = [pair for pair in peaks if None not in pair]
+        if not peaks:
+            left_out.append({"case": case.name, "needs_gib": "more than there is"})
+            continue
+        slopes = [np.diff(pair)[0] / np.diff(case.lengths)[0] for pair in peaks]
+        result = {
+            **case._asdict(),
+            "bytes_per_step": summary(slopes),
+            "peaks_mib": [[round(peak / MIB, 1) for peak in pair] for pair in peaks],
+        }
+        if case.kind == "sam":
+            result["record_bytes_per_step"] = in_process(measure_record, case=case)
+        results.append(result)
+        report(f"{case.name}: {result['bytes_per_step']['median']:,} bytes per step")
+    return {"cases": results, "left_out": left_out}
+
+
+def long_part(options):
+    words = max(options.words)
+    results = []
+    for index in options.index:
+        for training, length in enumerate(options.long_lengths):
+            case = Case("sam", words, 1, (length, length), index)
+            result = {
+                "index": index,
+                "words": words,
+                "batch": 1,
+                "steps": length,
+                "what": "training step" if training else "forward",
+                **(in_process(measure_long, case=case, training=training) or {}),
+            }
+            results.append(result)
+            report(result)
+    return {"cases": results}
+
+
+# The record and the picture.
+
+
+def summary(values):
+    """Median and spread, to four digits."""
+    median, quartiles = np.median(values), np.quantile(values, [0.25, 0.75])
+    return {
+        "median": digits(median),
+        "quartiles": [digits(value) for value in quartiles],
+        "range": [digits(np.min(values)), digits(np.max(values))],
+    }
+
+
+def digits(value):
+    return float(f"{value:.4g}")
+
+
+def report(line):
+    print(line, file=sys.stderr, flush=True)
+
+
+def store(path, part, result):
+    """Replaces one part of the results."""
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results[part] = {
+        "command": shlex.join(["python", "benchmarks/step_cost.py", *sys.argv[1:]]),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        **result,
+    }
+    path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+MARKERS = {"sam": "o", "sam_full": "s", "ntm": "^", "dnc": "v", "lstm": None}
+LINES = {"sam": "-", "sam_full": "--", "ntm": "-", "dnc": "-", "lstm": ":"}
+COLORS = {"ntm": "tab:orange", "dnc": "tab:green", "lstm": "tab:gray"}
+SAM_COLORS = ("tab:blue", "tab:purple", "tab:cyan")
+
+
+def draw(path, batch):
+    """Time and memory per step against N, from the stored results."""
+    results = json.loads(path.read_text())
+    plt.rcParams.update({"font.size": 11, "axes.grid": True, "grid.alpha": 0.3})
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained")
+    times = results.get("time", {}).get(f"batch_{batch}", {}).get("cases", [])
+    plot(left, times, "ms_per_step", 1.0)
+    plot(right, results.get("memory", {}).get("cases", []), "bytes_per_step", 2**10)
+    left.set_ylabel("time per step, forward + backward (ms)")
+    right.set_ylabel("peak memory per step (KiB)")
+    for axes in (left, right):
+        axes.set_xlabel("words in the memory, N")
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+    handles = {
+        label: handle
+        for axes in (left, right)
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
+    figure.savefig(path.with_suffix(".png"), dpi=100)
+
+
+def plot(axes, results, quantity, unit):
+    lines = {}
+    for each in results:
+        lines.setdefault((each["kind"], each["index"]), []).append(each)
+    indexes = list(dict.fromkeys(index for _, index in lines if index is not None))
+    for (kind, index), found in lines.items():
+        style = {
+            "color": COLORS.get(kind) or SAM_COLORS[indexes.index(index)],
+            "linestyle": LINES[kind],
+            "label": label(kind, index),
+        }
+        medians = [each[quantity]["median"] / unit for each in found]
+        if kind == "lstm":
+            axes.axhline(medians[0], **style)
+            continue
+        words = [each["words"] for each in found]
+        low, high = np.transpose([each[quantity]["quartiles"] for each in found]) / unit
+        axes.plot(words, medians, marker=MARKERS[kind], markersize=5, **style)
+        axes.fill_between(
+            words, low, high, color=style["color"], alpha=0.2, linewidth=0
+        )
+
+
+def label(kind, index):
+    if kind == "lstm":
+        return "LSTM, no memory"
+    if kind in DENSE_KINDS:
+        return kind.upper()
+    return f"SAM, {'full' if kind == 'sam_full' else 'fresh'} memory, {index}"
+
+
+def listed(text):
+    return text.split(",")
+
+
+def numbers(text):
+    return [int(number) for number in text.split(",")]
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+    def add(name, default, text, kind=listed):
+        text += "" if default is None else " (%(default)s)"
+        parser.add_argument(name, default=default, type=kind, help=text)
+
+    add("--parts", "time,memory,picture", "of time, memory, long and picture")
+    add("--only", ",".join(KINDS), "what to measure")
+    add("--index", "exact", "SAM's indexes, by name")
+    add("--words", ",".join(str(4**i) for i in range(5, 11)), "sizes N", numbers)
+    add("--batches", "1,8", "batch sizes; the picture shows the first", numbers)
+    add("--rounds", 11, "rounds of timing", int)
+    add("--repeats", 3, "processes for each peak of memory", int)
+    add("--max-gib", 8.0, "memory that an NTM or a DNC may take", float)
+    add("--output", None, "the results; the picture goes beside them", Path)
+    parser.add_argument("--long", action="store_true", help="very long sequences too")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes, some minutes")
+    parser.add_argument("--task", help=argparse.SUPPRESS)
+    parser.set_defaults(
+        lengths=(128, 896), memory_lengths=(1000, 5000), long_lengths=(100_000, 20_000)
+    )
+    options = parser.parse_args()
+    if unknown := set(options.only) - set(KINDS):
+        parser.error(f"argument --only: unknown {', '.join(unknown)}")
+    if options.smoke:
+        options.words, options.batches = [64, 256], [1]
+        options.rounds, options.repeats = 2, 1
+        options.lengths, options.memory_lengths = (4, 12), (8, 24)
+        options.long_lengths = (64, 32)
+        options.long, options.max_gib = True, 0.001
+    if options.long and "long" not in options.parts:
+        options.parts.append("long")
+    if options.output is None:
+        temporary = Path(tempfile.gettempdir()) / "step_cost_smoke.json"
+        options.output = temporary if options.smoke else RESULTS
+    return options
+
+
+def main():
+    options = parse_options()
+    if options.task:
+        return run_task(options.task)
+    for name, part in (
+        ("time", time_part),
+        ("memory", memory_part),
+        ("long", long_part),
+    ):
+        if name in options.parts:
+            store(options.output, name, part(options))
+    if "picture" in options.parts:
+        draw(options.output, options.batches[0])
+
+
+if __name__ == "__main__":
+    main()
