@@ -9,6 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import keras_sam
 from keras_sam import index as indexes
 from keras_sam.index import exact
 
@@ -221,3 +222,16 @@ def test_configuration_round_trip():
     for again in (keras.saving.deserialize_keras_object(config), indexes.get(config)):
         assert type(again) is indexes.Exact
         assert keras.saving.serialize_keras_object(again) == config
+
+
+def test_auto_depends_on_the_slots_alone_and_is_kept():
+    small, large = (keras_sam.SAMCell(4, memory_slots=n) for n in (2**16, 2**16 + 1))
+    assert isinstance(small.index, indexes.Exact)
+    assert isinstance(large.index, indexes.LSH)
+    # A saved model keeps the choice when its memory is resized.
+    config = {**small.get_config(), "memory_slots": 2**17}
+    assert isinstance(keras_sam.SAMCell.from_config(config).index, indexes.Exact)
+    with pytest.raises(ValueError, match="needs `memory_slots`"):
+        indexes.get("auto")
+    with pytest.raises(ValueError, match="'exact', 'lsh', 'scann'.*Received"):
+        indexes.get("nearest")

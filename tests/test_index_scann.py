@@ -234,14 +234,29 @@ def test_different_slots_whatever_the_words(word, settings, cache, call):
 
 
 def test_equal_words_tie_in_graphs_too(cache, call):
+    """Whether they are computed many at a time or, the last ones, one by one."""
     for size in (3, 8, 32):
         rng = np.random.default_rng(size)
         memory = np.tile(rng.normal(size=size).astype("float32"), (3, 14, 1))
         moment = Moment(indexes.ScaNN(), memory, np.full(3, 14), call)
-        queries = rng.normal(size=(3, 4, size)).astype("float32")
-        np.testing.assert_array_equal(
-            moment.search(queries, 8), np.tile(np.arange(8), (3, 4, 1))
-        )
+        for count in (3, 5, 8):
+            queries = rng.normal(size=(3, 3, size)).astype("float32")
+            np.testing.assert_array_equal(
+                moment.search(queries, count), np.tile(np.arange(count), (3, 3, 1))
+            )
+
+
+def test_sequences_in_which_nothing_was_written(cache, call):
+    index = indexes.ScaNN()
+    memory = tf.zeros((3, 9, 2))
+    state = call(index.reset, memory, 3)
+    slots, rows = tf.constant([[7, 1]] * 3), tf.ones((3, 2, 2))
+    active = tf.constant([True, False, True])
+    new = call(index.insert, state, slots, rows, active)
+    np.testing.assert_array_equal(new[1], state[1])
+    np.testing.assert_array_equal(new[:, 3], [8, 3, 8])
+    assert np.all(new.numpy()[::2, :3] != state.numpy()[::2, :3])
+    np.testing.assert_array_equal(call(index.insert, state, slots, rows)[:, 3], [8] * 3)
 
 
 def test_words_changed_behind_its_back_are_compared_as_they_are(cache, call):

@@ -65,7 +65,7 @@ class SAMCell(AccessCell):
             accessed slot of its own). Defaults to `1`.
         reads_per_head: Integer K, at most N. Defaults to `4`.
         index: `"exact"`, `"lsh"`, `"scann"`, `"auto"` or a `keras_sam.index.Index`:
-            how the K words are found. `"auto"` is `"exact"` up to 2,048 slots, else
+            how the K words are found. `"auto"` is `"exact"` up to 65,536 slots, else
             `"lsh"`; a saved model keeps the choice. Defaults to `"auto"`.
         usage_threshold: Number in (0, 1), the delta above. Defaults to `0.005`.
         controller: `"lstm"`, `"dense"` (feed-forward, tanh) or any Keras RNN cell,

@@ -10,16 +10,16 @@ from keras_sam.index.scann import ScaNN
 _BY_NAME = {"exact": Exact, "lsh": LSH, "scann": ScaNN}
 
 
-# `"auto"` is exact search up to here: a full memory of so many words still costs a
-# step little more than hashing does.
-EXACT_UP_TO = 2048
+# `"auto"` is exact search up to here. It costs little as long as few words have been
+# written, and the best words of a model in training are not much better than the next.
+EXACT_UP_TO = 2**16
 
 
 def get(identifier, memory_slots=None):
     """An index by its name, from its configuration, or as it is.
 
     Args:
-        identifier: `"exact"`, `"lsh"`, `"scann"`, `"auto"` (exact up to 2,048 slots,
+        identifier: `"exact"`, `"lsh"`, `"scann"`, `"auto"` (exact up to 65,536 slots,
             else LSH), a dictionary as `keras.saving.serialize_keras_object` makes of
             an index, or an `Index`.
         memory_slots: Integer N, which decides on `"auto"`.

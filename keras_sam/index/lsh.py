@@ -52,18 +52,19 @@ class LSH(Index):
     https://www.vldb.org/conf/2007/papers/research/p950-lv.pdf)). It is compared with
     the words that the slots found there hold now, as in the exact search, besides
 
-    - the 64 slots written last, so that it is as exact as can be as long as there
-      are no more of them;
+    - the 64 slots written last: as long as there are no more, it finds what the exact
+      index finds;
     - K slots after all that were ever written, or the last K of the memory: there are
       always K different ones.
 
     A slot written to moves to the bucket of its new word in each table; where that
-    is full, it takes another slot's place. A step costs the same whatever N, in time;
-    tables take about 10 numbers for each word of the memory.
+    is full, it takes another slot's place. The time of a step does not depend on N.
+    The state takes about 10 numbers for each word of the memory.
 
-    What is found is the better the more alike it is to the query: words at a small
-    angle hardly ever get lost, whereas of words that are no more alike to it than
-    random ones a query comes across few.
+    It is for words that are much more alike to their queries than all others, and of
+    16 numbers or more, lest planes part them too coarsely. Of words that are hardly
+    more alike than random ones it finds few. Such are the memories of some models
+    that were trained with the exact index: give them more tables and probes.
 
     Args:
         tables: Integer, the number of tables. More of them find more, at a higher
