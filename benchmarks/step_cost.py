@@ -331,7 +331,7 @@ def run_task(task):
     print(json.dumps(MEASUREMENTS[name](**arguments)))
 
 
-# The parts of the benchmark.
+# The parts of the benchmark, each of which yields what it has so far.
 
 
 def time_part(options):
@@ -345,7 +345,7 @@ def time_part(options):
             for ratio in result["ratios"]:
                 report(f"{ratio['of']} : {ratio['to']} = {ratio['median']}")
         results[f"batch_{batch}"] = {**(result or {}), "left_out": left_out}
-    return results
+        yield results
 
 
 def ratios(results):
@@ -383,6 +383,7 @@ def memory_part(options):
     cases = cases_of(kinds, 1, memory_lengths, options)
     cases, left_out = split_by_need(cases, options)
     results = []
+    so_far = {"cases": results, "left_out": left_out}
     for case in cases:
         peaks = [
             [in_process(measure_peak, case=case, length=n) for n in case.lengths]
@@ -391,6 +392,7 @@ def memory_part(options):
         peaks = [pair for pair in peaks if None not in pair]
         if not peaks:
             left_out.append({"case": case.name, "needs_gib": "more than there is"})
+            yield so_far
             continue
         slopes = [np.diff(pair)[0] / np.diff(case.lengths)[0] for pair in peaks]
         result = {
@@ -402,7 +404,7 @@ def memory_part(options):
             result["record_bytes_per_step"] = in_process(measure_record, case=case)
         results.append(result)
         report(f"{case.name}: {result['bytes_per_step']['median']:,} bytes per step")
-    return {"cases": results, "left_out": left_out}
+        yield so_far
 
 
 def long_part(options):
@@ -421,7 +423,7 @@ def long_part(options):
             }
             results.append(result)
             report(result)
-    return {"cases": results}
+            yield {"cases": results}
 
 
 # The record and the picture.
@@ -578,7 +580,8 @@ def main():
         ("long", long_part),
     ):
         if name in options.parts:
-            store(options.output, name, part(options))
+            for result in part(options):
+                store(options.output, name, result)
     if "picture" in options.parts:
         draw(options.output, options.batches[0])
 
