@@ -260,8 +260,21 @@ def test_gradients_are_finite_differences_of_the_twin(case):
 
 def test_every_public_function_has_a_case():
     sparse = {"first_occurrences", "same_slots", "sparse_read", "sparse_write"}
-    # tests/test_sparse_ops.py has the sparse ones.
-    assert {case.split(",")[0] for case in CASES} == set(ops.__all__) - sparse
+    # tests/test_sparse_ops.py has the sparse ones; `largest` is not smooth.
+    tested = {case.split(",")[0] for case in CASES}
+    assert tested == set(ops.__all__) - sparse - {"largest"}
+
+
+@pytest.mark.parametrize("jit_compile", [None, True])
+@pytest.mark.parametrize("count", [1, 3, 16, 20])
+def test_largest_is_top_k(count, jit_compile):
+    """Few or many, ties included, and as many different ones of equals."""
+    values = np.random.default_rng(0).integers(-3, 4, size=(2, 3, 20)).astype("float32")
+    values[0, 0] = np.finfo("float32").min
+    expected = np.argsort(-values, axis=-1, kind="stable")[..., :count]
+    best, positions = tf.function(ops.largest, jit_compile=jit_compile)(values, count)
+    np.testing.assert_array_equal(positions, expected)
+    np.testing.assert_array_equal(best, np.take_along_axis(values, expected, -1))
 
 
 @each_case
