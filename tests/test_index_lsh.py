@@ -518,3 +518,24 @@ def test_a_table_has_places_for_four_times_the_memory():
         places = LSH()._layout(slots).homes / 2
         assert 2**1.5 < places / slots < 2**2.5
     assert LSH()._layout(2**24).homes == 2 * 2**24
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("slots", [5, 7, 13, 16, 30, 100])
+def test_equal_words_tie_in_a_graph_too(slots, dtype):
+    """Rounding is the same for each of them: the lowest slot comes first."""
+    rng = np.random.default_rng(2)
+    index = LSH()
+    search = tf.function(index.search)
+    halves = np.split(np.arange(slots), [slots // 2])
+    upwards, downwards = np.concatenate(halves), np.concatenate(halves[::-1])
+    for words in (4, 8, 32) * 3:
+        memory = np.full((1, slots, words), UNWRITTEN, dtype)
+        memory[:, : slots // 2] = rng.normal(size=words)
+        memory = tf.constant(memory)
+        queries = tf.constant(rng.normal(size=(1, 4, words)), dtype)
+        found = search(index.reset(memory, slots // 2), memory, queries, slots)
+        for order in found[0].numpy():
+            np.testing.assert_array_equal(
+                order, upwards if order[0] == 0 else downwards
+            )

@@ -188,7 +188,10 @@ class LSH(Index):
         # Sums as in the exact search, where rounding is the same for equal words.
         products = tf.reduce_sum(queries[:, :, tf.newaxis] * rows, axis=-1)
         squares = tf.reduce_sum(tf.square(rows), axis=-1)
-        similarity = products / tf.sqrt(squares + NORM_EPSILON)
+        # A plain division by a root is turned into a product with an inverse root by
+        # TensorFlow's graphs, which round that differently from row to row.
+        roots = tf.sqrt(squares + NORM_EPSILON)
+        similarity = tf.math.divide_no_nan(products, roots)
         return _most_alike(similarity, candidates, count)
 
     def get_config(self):
