@@ -21,6 +21,7 @@ import tensorflow as tf
 from keras_sam import buffers, usage
 from keras_sam.ops.sparse import first_occurrences
 from keras_sam.sequence import Sequence
+from keras_sam.weight_gradients import WeightGradients
 
 
 class Carry(NamedTuple):
@@ -51,6 +52,10 @@ class Record(NamedTuple):
     read_slots: Any  # [batch, R, K]
     words: Any  # [batch, R, K, W]
     seeds: Any  # list of tensors: of the random numbers drawn at each step
+
+
+# Steps whose weight gradients are summed in one product.
+CHUNK = 16
 
 
 def bucket_length(length):
@@ -307,11 +312,15 @@ class SparseRecurrence(Sequence):
             )
         )
         self._make_dropout_masks(sequences[:, 0], template.small)
-        weights = [variable.value for variable in self._layer.trainable_variables]
+        weights = WeightGradients(
+            self._layer.trainable_variables,
+            lambda: self._dense_step(sequences[:, 0], _empty(template)),
+        )
+        batch = tf.shape(sequences)[0]
         of_outputs = tf.transpose(upstream[0], (1, 0, 2))
         final = cell.unpack_state(list(upstream[1:]))
 
-        def step(t, of_memory, of_small, of_output, of_weights, of_inputs):
+        def step(t, of_memory, of_small, of_output, of_inputs, of_weights, factors):
             t = t - 1
             record = tf.nest.pack_sequence_as(template, [array[t] for array in records])
             step_inputs = sequences[:, t]
@@ -344,12 +353,16 @@ class SparseRecurrence(Sequence):
             self._write_seeds(self._step_seeds(), record.seeds)
             small = [step_inputs, *tf.nest.flatten(record.small)]
             sources = [*small, record.old_rows, record.words]
-            output, new_small, rows = self._dense_step(step_inputs, record)
+            with weights.watch() as watched:
+                output, new_small, rows = self._dense_step(step_inputs, record)
             gradients = tf.gradients(
                 tf.nest.flatten([output, new_small, rows]),
-                [*sources, *weights],
+                [*sources, *watched.tensors],
                 grad_ys=tf.nest.flatten([of_this, of_small, of_rows]),
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+            of_weights, factors = watched.add(
+                of_weights, factors, t, gradients[len(sources) :]
             )
             of_step = gradients[0]
             of_old_small = tf.nest.pack_sequence_as(
@@ -362,19 +375,21 @@ class SparseRecurrence(Sequence):
             of_memory = way.add(of_memory, touched[..., tf.newaxis], changes)
             pass_on_small, of_output = before
             of_small = tf.nest.map_structure(tf.add, of_old_small, pass_on_small)
-            return (
-                t,
-                of_memory,
-                of_small,
-                of_output,
-                [
-                    total + part
-                    for total, part in zip(
-                        of_weights, gradients[len(sources) :], strict=True
-                    )
-                ],
-                of_inputs.write(t, of_step),
+            of_inputs = of_inputs.write(t, of_step)
+            return t, of_memory, of_small, of_output, of_inputs, of_weights, factors
+
+        def chunk(t, of_memory, of_small, of_output, of_inputs, of_weights):
+            end = (t - 1) // CHUNK * CHUNK
+            *carry, of_weights, factors = tf.while_loop(
+                lambda t, *_: t > end,
+                step,
+                (
+                    *(t, of_memory, of_small, of_output, of_inputs, of_weights),
+                    weights.no_factors(CHUNK, batch),
+                ),
+                parallel_iterations=1,
             )
+            return *carry, weights.multiply(of_weights, factors)
 
         length = sequences.shape[1] or tf.shape(sequences)[1]
         of_inputs = tf.TensorArray(
@@ -386,16 +401,16 @@ class SparseRecurrence(Sequence):
             final.read_vectors,
             tf.nest.flatten(final.controller),
         )
-        _, of_memory, of_small, _, of_weights, of_inputs = tf.while_loop(
+        _, of_memory, of_small, _, of_inputs, of_weights = tf.while_loop(
             lambda t, *_: t > 0,
-            step,
+            chunk,
             (
                 steps,
                 of_memory,
                 of_small,
                 tf.zeros_like(of_outputs[0]),
-                [tf.zeros_like(weight) for weight in weights],
                 of_inputs,
+                weights.zeros(),
             ),
             parallel_iterations=1,
         )
@@ -431,6 +446,13 @@ class SparseRecurrence(Sequence):
 def _keep_shapes(new, old):
     """What a loop asks for; reshapes to `[-1, ...]` forget the batch."""
     tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), new, old)
+
+
+def _empty(template):
+    """Tensors of zeros as a structure of tensors or their specifications."""
+    return tf.nest.map_structure(
+        lambda spec: tf.zeros([size or 1 for size in spec.shape], spec.dtype), template
+    )
 
 
 def _is_first(slots):
