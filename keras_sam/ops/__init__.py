@@ -27,15 +27,24 @@ from keras_sam.ops.sparse import (
     sparse_read,
     sparse_write,
 )
+from keras_sam.ops.sparse_linkage import (
+    SparseLinks,
+    empty_links,
+    follow_links,
+    update_sparse_links,
+)
 
 __all__ = [
+    "SparseLinks",
     "allocation_weights",
     "circular_shift",
     "content_weights",
     "cosine_similarity",
     "directional_weights",
+    "empty_links",
     "erase_and_add",
     "first_occurrences",
+    "follow_links",
     "interpolate",
     "largest",
     "read",
@@ -46,6 +55,7 @@ __all__ = [
     "sparse_write",
     "update_link",
     "update_precedence",
+    "update_sparse_links",
     "usage_after_read",
     "usage_after_write",
 ]
