@@ -12,8 +12,8 @@ if keras.backend.backend() != "tensorflow":
 
 from keras_sam import index, metrics, ops, tasks  # noqa: E402
 from keras_sam._version import __version__  # noqa: E402
-from keras_sam.cells import DAMCell, DNCCell, NTMCell, SAMCell  # noqa: E402
-from keras_sam.layers import DAM, DNC, NTM, SAM  # noqa: E402
+from keras_sam.cells import DAMCell, DNCCell, NTMCell, SAMCell, SDNCCell  # noqa: E402
+from keras_sam.layers import DAM, DNC, NTM, SAM, SDNC  # noqa: E402
 from keras_sam.resize import resize_memory  # noqa: E402
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "NTMCell",
     "SAM",
     "SAMCell",
+    "SDNC",
+    "SDNCCell",
     "__version__",
     "index",
     "metrics",

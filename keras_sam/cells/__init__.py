@@ -4,5 +4,6 @@ from keras_sam.cells.dam import DAMCell
 from keras_sam.cells.dnc import DNCCell
 from keras_sam.cells.ntm import NTMCell
 from keras_sam.cells.sam import SAMCell
+from keras_sam.cells.sdnc import SDNCCell
 
-__all__ = ["DAMCell", "DNCCell", "NTMCell", "SAMCell"]
+__all__ = ["DAMCell", "DNCCell", "NTMCell", "SAMCell", "SDNCCell"]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
-from keras_sam.cells.base import MemoryCell
+from keras_sam.cells.base import MemoryCell, oneplus
 
 
 class AccessInterface(NamedTuple):
@@ -54,44 +54,50 @@ class AccessCell(MemoryCell):
 
     @property
     def interface_size(self):
-        return sum(self._interface_sizes())
+        return sum(self._interface_sizes().values())
 
     def _interface_sizes(self):
+        """The parts of the interface vector, in their order."""
         reads, writes, words = self.read_heads, self.write_heads, self.word_size
-        return AccessInterface(
-            queries=reads * words,
-            strengths=reads,
-            vectors=writes * words,
-            write_gates=writes,
-            interpolation_gates=writes,
-        )
+        return {
+            "queries": reads * words,
+            "strengths": reads,
+            "vectors": writes * words,
+            "write_gates": writes,
+            "interpolation_gates": writes,
+        }
 
     @property
     def interface_columns(self):
         """Which columns of `interface`'s weights make what, a slice for each part.
 
         A dictionary with the keys `queries`, `strengths`, `vectors`, `write_gates` and
-        `interpolation_gates`. A bias of -20 in the columns of the write gates, with a
-        kernel of 0 there, shuts them.
+        `interpolation_gates` (and more if the cell's interface has more). A bias of -20
+        in the columns of the write gates, with a kernel of 0 there, shuts them.
         """
         sizes = self._interface_sizes()
-        ends = itertools.accumulate(sizes)
+        ends = itertools.accumulate(sizes.values())
         return {
             name: slice(end - size, end)
-            for name, size, end in zip(sizes._fields, sizes, ends, strict=True)
+            for (name, size), end in zip(sizes.items(), ends, strict=True)
         }
+
+    def split_interface(self, interface):
+        """The parts of an interface vector, as they are, by name."""
+        sizes = self._interface_sizes()
+        parts = tf.split(interface, list(sizes.values()), axis=-1)
+        return dict(zip(sizes, parts, strict=True))
 
     def parse_interface(self, interface):
         """The parts of an interface vector, as an `AccessInterface`."""
-        queries, strengths, vectors, write_gates, interpolation_gates = tf.split(
-            interface, list(self._interface_sizes()), axis=-1
-        )
+        parts = self.split_interface(interface)
+        words = self.word_size
         return AccessInterface(
-            queries=tf.reshape(queries, (-1, self.read_heads, self.word_size)),
-            strengths=1.0 + tf.nn.softplus(strengths),
-            vectors=tf.reshape(vectors, (-1, self.write_heads, self.word_size)),
-            write_gates=tf.sigmoid(write_gates),
-            interpolation_gates=tf.sigmoid(interpolation_gates),
+            queries=tf.reshape(parts["queries"], (-1, self.read_heads, words)),
+            strengths=oneplus(parts["strengths"]),
+            vectors=tf.reshape(parts["vectors"], (-1, self.write_heads, words)),
+            write_gates=tf.sigmoid(parts["write_gates"]),
+            interpolation_gates=tf.sigmoid(parts["interpolation_gates"]),
         )
 
     @staticmethod

@@ -505,3 +505,8 @@ def check_state_sizes(sizes, shapes, batch_size=None):
             f"of shapes {expected}. Received shapes: {list(shapes)}"
             + ("" if batch_size is None else f" for a batch of {batch_size}")
         )
+
+
+def oneplus(values):
+    """`1 + log(1 + exp(x))`: at least 1."""
+    return 1.0 + tf.nn.softplus(values)

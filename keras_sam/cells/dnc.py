@@ -6,12 +6,8 @@ import keras
 import tensorflow as tf
 
 from keras_sam import ops
-from keras_sam.arguments import check_rate
-from keras_sam.cells.base import MemoryCell
-
-# Sharpening raises link weightings to a power; a weighting of zeros (nothing
-# linked yet) becomes a uniform one.
-LINK_EPSILON = 1e-6
+from keras_sam.cells.base import MemoryCell, oneplus
+from keras_sam.cells.repairs import LINK_EPSILON, Repairs
 
 
 class DNCState(NamedTuple):
@@ -28,7 +24,7 @@ class DNCState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
-class DNCCell(MemoryCell):
+class DNCCell(Repairs, MemoryCell):
     """Differentiable Neural Computer's RNN cell.
 
     For `keras.layers.RNN`; `keras_sam.DNC` is the layer.
@@ -140,23 +136,13 @@ class DNCCell(MemoryCell):
         word_size=20,
         read_heads=4,
         controller="lstm",
-        key_masks=False,
-        mask_min=0.0,
         wipe_freed=False,
-        sharpen_links=False,
         link_gradients=True,
-        bypass_dropout=0.0,
-        normalize_interface=False,
         initial_read_vectors="zeros",
         **kwargs,
     ):
-        self.key_masks = bool(key_masks)
-        self.mask_min = check_rate("mask_min", mask_min)
         self.wipe_freed = bool(wipe_freed)
-        self.sharpen_links = bool(sharpen_links)
         self.link_gradients = bool(link_gradients)
-        self.bypass_dropout_rate = check_rate("bypass_dropout", bypass_dropout)
-        self.normalize_interface = bool(normalize_interface)
         super().__init__(
             units,
             memory_slots,
@@ -166,13 +152,6 @@ class DNCCell(MemoryCell):
             initial_read_vectors=initial_read_vectors,
             **kwargs,
         )
-        self.bypass_dropout = keras.layers.Dropout(
-            self.bypass_dropout_rate, seed=self.seed, dtype=self.dtype_policy
-        )
-        if self.normalize_interface:
-            self.interface_norm = keras.layers.LayerNormalization(
-                dtype=self.dtype_policy, name="interface_norm"
-            )
 
     @property
     def state_shapes(self):
@@ -212,11 +191,6 @@ class DNCCell(MemoryCell):
             sizes |= {"forward_sharpness": heads, "backward_sharpness": heads}
         return sizes
 
-    def build(self, input_shape):
-        super().build(input_shape)
-        if self.normalize_interface:
-            self.interface_norm.build((input_shape[0], self.interface_size))
-
     def initial_fields(self, batch_size, given_memory):
         fields = super().initial_fields(batch_size, given_memory)
         given_rows = 0 if given_memory is None else given_memory.shape[1]
@@ -227,15 +201,6 @@ class DNCCell(MemoryCell):
         usage = tf.cast(tf.range(self.memory_slots) < given_rows, self.compute_dtype)
         fields["usage"] = self._for_each(batch_size, usage)
         return fields
-
-    def project_interface(self, hidden):
-        interface = super().project_interface(hidden)
-        if self.normalize_interface:
-            interface = self.interface_norm(interface)
-        return interface
-
-    def bypass(self, hidden):
-        return self.bypass_dropout(hidden)
 
     def _parse_interface(self, interface):
         sizes = self._interface_sizes()
@@ -254,15 +219,12 @@ class DNCCell(MemoryCell):
         for name in ("read_strengths", "write_strength"):
             parts[name] = oneplus(parts[name])
         if self.key_masks:
-            parts["read_masks"] = self._mask(per_head("read_masks"))
-            parts["write_mask"] = self._mask(parts["write_mask"])[:, tf.newaxis]
+            parts["read_masks"] = self.mask(per_head("read_masks"))
+            parts["write_mask"] = self.mask(parts["write_mask"])[:, tf.newaxis]
         if self.sharpen_links:
             for name in ("forward_sharpness", "backward_sharpness"):
                 parts[name] = oneplus(parts[name])
         return parts
-
-    def _mask(self, values):
-        return self.mask_min + (1.0 - self.mask_min) * tf.sigmoid(values)
 
     def access(self, interface, state):
         parts = self._parse_interface(interface)
@@ -338,16 +300,6 @@ class DNCCell(MemoryCell):
     def get_config(self):
         return {
             **super().get_config(),
-            "key_masks": self.key_masks,
-            "mask_min": self.mask_min,
             "wipe_freed": self.wipe_freed,
-            "sharpen_links": self.sharpen_links,
             "link_gradients": self.link_gradients,
-            "bypass_dropout": self.bypass_dropout_rate,
-            "normalize_interface": self.normalize_interface,
         }
-
-
-def oneplus(values):
-    """`1 + log(1 + exp(x))`: at least 1."""
-    return 1.0 + tf.nn.softplus(values)

@@ -24,6 +24,16 @@ class SAMState(NamedTuple):
     controller: Any  # the controller's own states
 
 
+class Reading(NamedTuple):
+    """Where a step reads."""
+
+    slots: Any  # [batch, R, K], integers
+
+
+class NoLinks(NamedTuple):
+    """What a SAM remembers of the order of its writes, for an SDNC does."""
+
+
 # Untouched slots are the oldest, given rows come next, then the first step.
 UNTOUCHED, GIVEN, FIRST_STEP = 0.0, 1.0, 2.0
 
@@ -105,6 +115,7 @@ class SAMCell(AccessCell):
     """
 
     State = SAMState
+    Links = NoLinks
     untraced_fields = ("memory", "last_access", "index", "time", "controller")
 
     def __init__(
@@ -208,14 +219,24 @@ class SAMCell(AccessCell):
         index = self.index.insert(
             tf.stop_gradient(state.index), slots, tf.stop_gradient(rows)
         )
+        links = self.update_links(self.links(state), slots, weights)
 
-        read_slots = self.index.search(
-            index, memory, parts.queries, self.reads_per_head
+        # Rows of all sequences below one another: their gradient stays sparse.
+        all_rows = tf.reshape(memory, (-1, self.word_size))
+        first_rows = tf.range(tf.shape(memory)[0]) * self.memory_slots
+
+        def words(slots):
+            return tf.gather(all_rows, slots + first_rows[:, tf.newaxis, tf.newaxis])
+
+        found = self.index.search(index, memory, parts.queries, self.reads_per_head)
+        reading = self.find(words, found, links, parts, old_slots, state.read_weights)
+        read_weights = self.read_weights(
+            words(self.slots_compared(reading)), reading, parts, state.read_weights
         )
-        read_weights, read_vectors = self._read(memory, read_slots, parts)
+        weighting = self._sparse_weights(reading.slots, read_weights)
 
         accessed_slots, accessed = self.accessed(
-            slots, weights, read_slots, read_weights
+            slots, weights, reading.slots, read_weights
         )
         tree = usage.mark_accessed(tree, accessed_slots, accessed, time[:, 0])
         fields = {
@@ -223,9 +244,10 @@ class SAMCell(AccessCell):
             "last_access": tf.concat(tree, axis=-1),
             "time": time + 1.0,
             "index": index,
-            "read_slots": tf.cast(read_slots, self.compute_dtype),
+            **links._asdict(),
+            "read_slots": tf.cast(reading.slots, self.compute_dtype),
             "read_weights": read_weights,
-            "read_vectors": read_vectors,
+            "read_vectors": ops.sparse_read(all_rows, weighting),
         }
         return fields, {
             "write_slots": slots,
@@ -300,16 +322,65 @@ class SAMCell(AccessCell):
         erased = tf.minimum(tf.linalg.matvec(same, oldest), 1.0)
         return (1.0 - erased)[..., tf.newaxis] * old_rows + tf.matmul(same, added)
 
-    def read_weights(self, words, parts):
-        """Content weights over the words found.
+    def links(self, state):
+        """The fields of a state that are `Links`, and constant to gradients."""
+        return self.Links(
+            *(tf.stop_gradient(getattr(state, name)) for name in self.Links._fields)
+        )
+
+    def update_links(
+        self, links, slots, weights, active=None, update=tf.tensor_scatter_nd_update
+    ):
+        """The links once a write is recorded.
 
         Args:
-            words: Tensor `[batch, R, K, W]`.
-            parts: An `AccessInterface`.
+            links: `Links`.
+            slots: As `write_slots` gives them.
+            weights: As `write_weights` gives them.
+            active: Optional boolean tensor `[batch]`, the sequences that are written.
+            update: Function to set values with, see `keras_sam.buffers`.
+
+        Returns:
+            `Links`.
+        """
+        return links
+
+    def find(self, words, found, links, parts, old_slots, old_weights):
+        """Where to read.
+
+        Args:
+            words: Function from slots `[batch, R, n]` to words `[batch, R, n, W]`.
+            found: Integer tensor `[batch, R, K]`, the slots that the index has found.
+            links: `Links`, after the step's write.
+            parts: What `parse_interface` returns.
+            old_slots: Integer tensor `[batch, R, K]`, read at the step before.
+            old_weights: Tensor `[batch, R, K]`, their weights.
+
+        Returns:
+            A `Reading`, or more; none of it has a gradient.
+        """
+        return Reading(found)
+
+    def slots_compared(self, reading):
+        """The slots whose words `read_weights` asks for, those of `reading` last."""
+        return reading.slots
+
+    def read_weights(self, words, reading, parts, old_weights):
+        """The weights of the slots read.
+
+        Args:
+            words: Tensor `[batch, R, n, W]`, of the slots that `slots_compared` names.
+            reading: What `find` returned.
+            parts: What `parse_interface` returned.
+            old_weights: Tensor `[batch, R, K]`, of the step before.
 
         Returns:
             Tensor `[batch, R, K]`.
         """
+        return self.content_weights(words, parts)
+
+    def content_weights(self, words, parts):
+        """Content weights over the words found, `[batch, R, K]`."""
         shape = (-1, self.read_heads, self.reads_per_head)
         similarity = ops.cosine_similarity(
             tf.reshape(words, (-1, self.reads_per_head, self.word_size)),
@@ -318,12 +389,9 @@ class SAMCell(AccessCell):
         similarity = tf.reshape(similarity, shape)
         return tf.nn.softmax(similarity * parts.strengths[..., tf.newaxis])
 
-    def _read(self, memory, slots, parts):
-        batch = tf.shape(memory)[0]
-        # Rows of all sequences below one another: their gradient stays sparse.
-        all_rows = tf.reshape(memory, (-1, self.word_size))
-        first_row = tf.range(batch)[:, tf.newaxis, tf.newaxis] * self.memory_slots
-        weights = self.read_weights(tf.gather(all_rows, slots + first_row), parts)
+    def _sparse_weights(self, slots, weights):
+        """Read weights as a `tf.SparseTensor` `[batch, R, N]`."""
+        batch = tf.shape(slots)[0]
         sequence, head, _ = tf.meshgrid(
             tf.range(batch),
             tf.range(self.read_heads),
@@ -331,12 +399,11 @@ class SAMCell(AccessCell):
             indexing="ij",
         )
         indices = tf.reshape(tf.stack([sequence, head, slots], axis=-1), (-1, 3))
-        sparse_weights = tf.SparseTensor(
+        return tf.SparseTensor(
             tf.cast(indices, tf.int64),
             tf.reshape(weights, [-1]),
             tf.cast(tf.stack([batch, self.read_heads, self.memory_slots]), tf.int64),
         )
-        return weights, ops.sparse_read(all_rows, sparse_weights)
 
     def accessed(self, write_slots, write_weights, read_slots, read_weights):
         """Which slots a step has accessed: those with more weight than the threshold.

@@ -1,0 +1,76 @@
+"""Options that later work has added to the DNC, for its sparse relative too."""
+
+import keras
+import tensorflow as tf
+
+from keras_sam.arguments import check_rate
+
+# Sharpening raises link weightings to a power.
+LINK_EPSILON = 1e-6
+
+
+class Repairs:
+    """To be inherited from in front of a `MemoryCell` that reads along links.
+
+    The class takes the options, normalises the interface vector and drops what goes
+    past the memory. The cell itself sees to the parts of the interface and to the reads
+    that `key_masks` and `sharpen_links` ask for.
+
+    Args:
+        key_masks, mask_min, sharpen_links: See [Csordás & Schmidhuber, 2019](
+            https://arxiv.org/abs/1904.10278).
+        bypass_dropout, normalize_interface: See [Franke et al., 2018](
+            https://arxiv.org/abs/1807.02658).
+    """
+
+    def __init__(
+        self,
+        *args,
+        key_masks=False,
+        mask_min=0.0,
+        sharpen_links=False,
+        bypass_dropout=0.0,
+        normalize_interface=False,
+        **kwargs,
+    ):
+        self.key_masks = bool(key_masks)
+        self.mask_min = check_rate("mask_min", mask_min)
+        self.sharpen_links = bool(sharpen_links)
+        self.bypass_dropout_rate = check_rate("bypass_dropout", bypass_dropout)
+        self.normalize_interface = bool(normalize_interface)
+        super().__init__(*args, **kwargs)
+        self.bypass_dropout = keras.layers.Dropout(
+            self.bypass_dropout_rate, seed=self.seed, dtype=self.dtype_policy
+        )
+        if self.normalize_interface:
+            self.interface_norm = keras.layers.LayerNormalization(
+                dtype=self.dtype_policy, name="interface_norm"
+            )
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        if self.normalize_interface:
+            self.interface_norm.build((input_shape[0], self.interface_size))
+
+    def project_interface(self, hidden):
+        interface = super().project_interface(hidden)
+        if self.normalize_interface:
+            interface = self.interface_norm(interface)
+        return interface
+
+    def bypass(self, hidden):
+        return self.bypass_dropout(hidden)
+
+    def mask(self, values):
+        """Masks of keys, in `[mask_min, 1]`."""
+        return self.mask_min + (1.0 - self.mask_min) * tf.sigmoid(values)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "key_masks": self.key_masks,
+            "mask_min": self.mask_min,
+            "sharpen_links": self.sharpen_links,
+            "bypass_dropout": self.bypass_dropout_rate,
+            "normalize_interface": self.normalize_interface,
+        }

@@ -1,0 +1,349 @@
+"""The cell of the Sparse Differentiable Neural Computer."""
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_sam import ops
+from keras_sam.arguments import check_positive_integer
+from keras_sam.cells.base import oneplus
+from keras_sam.cells.repairs import LINK_EPSILON, Repairs
+from keras_sam.cells.sam import SAMCell
+
+
+class SDNCState(NamedTuple):
+    """State of an `SDNCCell`; R read heads that read K slots each, K_L links a slot."""
+
+    memory: Any  # [batch, N, W]
+    last_access: Any  # [batch, nodes]: the levels of keras_sam.usage's tree
+    time: Any  # [batch, 1]: of the next step
+    index: Any  # [batch, size]: the index's own
+    written_before: Any  # [batch, N, 2, K_L], see keras_sam.ops.SparseLinks
+    written_after: Any  # [batch, N, 2, K_L]
+    precedence: Any  # [batch, 2, K_L]
+    read_slots: Any  # [batch, R, K], whole numbers
+    read_weights: Any  # [batch, R, K]
+    read_vectors: Any  # [batch, R, W]
+    controller: Any  # the controller's own states
+
+
+class SDNCInterface(NamedTuple):
+    """What the controller tells the memory: SAM's `AccessInterface` and more."""
+
+    queries: Any  # [batch, R, W], masked
+    strengths: Any  # [batch, R]
+    vectors: Any  # [batch, H, W]
+    write_gates: Any  # [batch, H]
+    interpolation_gates: Any  # [batch, H]
+    read_modes: Any  # [batch, R, 3]: backward, content, forward
+    read_masks: Any = None  # [batch, R, W]
+    sharpness: Any = None  # [batch, 2, R]: forward, backward
+
+
+class LinkedReading(NamedTuple):
+    """Where a step reads, and what the choice was made from."""
+
+    slots: Any  # [batch, R, K], integers
+    found: Any  # [batch, R, K]: by content
+    linked: Any  # [batch, 2, R, K, K_L]: forward, backward from each slot read before
+    links: Any  # [batch, 2, R, K, K_L]: the weights of these links
+
+
+@keras.saving.register_keras_serializable(package="keras_sam")
+class SDNCCell(Repairs, SAMCell):
+    """RNN cell of the Sparse Differentiable Neural Computer (SDNC).
+
+    The cell of [Rae et al., 2016](https://arxiv.org/abs/1610.09027), appendix D: a SAM
+    (`keras_sam.SAMCell` has its equations) that also remembers in which order its slots
+    were written, and reads along this order like a DNC:
+
+        f   = L w_r                       to what was written next, equation 21
+        b   = L^T w_r                     to what was written before, equation 22
+        w_r = top_K(pi_1 b + pi_2 c + pi_3 f)
+        r   = sum_k w_r[k] M[s_k]
+
+    with SAM's content weights c, the read weights of the step before on the right of
+    the first two lines and the read modes pi from a softmax. The links L have at most
+    K_L entries for each row and column; `keras_sam.ops.update_sparse_links` has their
+    equations and what becomes of the links of a slot that is written again. The weights
+    that f, b and c give to the same word are added up before the K largest are kept,
+    which are not normalised again.
+
+    The links are constants to gradients, as in the paper, and so is the choice of
+    slots. Gradients flow through words, content weights, read modes, and along the
+    links through the read weights of the steps before.
+
+    In `keras.layers.RNN` the cell is a function of its states: a step costs a copy of
+    the memory and of the links in graph mode, O(N).
+
+    Args:
+        units: Integer, the size of the controller.
+        memory_slots: Integer N, the number of words. Defaults to `65536`.
+        word_size: Integer W, the numbers in a word. Defaults to `32`.
+        read_heads: Integer R. Defaults to `4`.
+        write_heads: Integer: 1 or R, see `keras_sam.SAMCell`. Defaults to `1`.
+        reads_per_head: Integer K, at most N. Defaults to `4`.
+        links_per_slot: Integer K_L, at most N. Defaults to `8`.
+        key_masks: Boolean, whether each query comes with a mask (a sigmoid) that says
+            which numbers of the words to compare. The index looks for words like the
+            masked query, whatever else they hold; the K that it finds are compared
+            masked. Defaults to `False`. This and the next two are from [Csordás &
+            Schmidhuber, 2019](https://arxiv.org/abs/1904.10278).
+        mask_min: The least value of a mask, in `[0, 1)`. Defaults to `0.0`.
+        sharpen_links: Boolean, whether the weightings found along the links are
+            raised to a learned power and normalised; where no link leads, they stay
+            0. Defaults to `False`.
+        bypass_dropout: Fraction of the controller's output to drop on its way past
+            the memory to the output, in `[0, 1)` ([Franke et al., 2018](
+            https://arxiv.org/abs/1807.02658)). Defaults to `0.0`.
+        normalize_interface: Boolean, whether the interface vector is normalised by
+            a `keras.layers.LayerNormalization` (Franke et al.). Defaults to `False`.
+        **kwargs: The arguments that `keras_sam.SAMCell` has from `index` on.
+
+    Call arguments:
+        inputs: Tensor `[batch, features]`, one time step.
+        states: List of tensors as `get_initial_state` or the step before returns.
+        training: Boolean, whether dropout is active.
+
+    Returns:
+        The output `[batch, output_size]` and the list of new states.
+
+    Raises:
+        ValueError: As `keras_sam.SAMCell`; if K_L is not a positive integer or exceeds
+            N, or `mask_min` or `bypass_dropout` is not in `[0, 1)`.
+
+    The state has the fields of a SAM's and, of the links, `written_before` and
+    `written_after` `[batch, N, 2, K_L]` and `precedence` `[batch, 2, K_L]`, slots and
+    weights each (`keras_sam.ops.SparseLinks`); a trace has what a SAM's has, and
+    `read_modes` (backward, content, forward).
+
+    Example:
+
+    >>> cell = keras_sam.SDNCCell(16, memory_slots=1024, word_size=8)
+    >>> states = cell.get_initial_state(batch_size=2)
+    >>> output, states = cell(np.ones((2, 3), "float32"), states)
+    >>> output.shape
+    TensorShape([2, 16])
+    >>> cell.link_matrix(cell.unpack_state(states)).shape  # a tf.SparseTensor
+    TensorShape([2, 1024, 1024])
+    """
+
+    State = SDNCState
+    Links = ops.SparseLinks
+    untraced_fields = (*SAMCell.untraced_fields, *ops.SparseLinks._fields)
+
+    def __init__(
+        self,
+        units,
+        memory_slots=65536,
+        word_size=32,
+        read_heads=4,
+        write_heads=1,
+        reads_per_head=4,
+        links_per_slot=8,
+        **kwargs,
+    ):
+        self.links_per_slot = check_positive_integer("links_per_slot", links_per_slot)
+        super().__init__(
+            units,
+            memory_slots,
+            word_size,
+            read_heads,
+            write_heads,
+            reads_per_head,
+            **kwargs,
+        )
+        if self.links_per_slot > self.memory_slots:
+            raise ValueError(
+                "`links_per_slot` must be at most `memory_slots`. Received: "
+                f"links_per_slot={self.links_per_slot}, "
+                f"memory_slots={self.memory_slots}"
+            )
+
+    @property
+    def state_shapes(self):
+        shapes = super().state_shapes
+        reads = {name: shapes.pop(name) for name in list(shapes) if "read" in name}
+        lists = (self.memory_slots, 2, self.links_per_slot)
+        links = ops.SparseLinks(lists, lists, lists[1:])
+        return {**shapes, **links._asdict(), **reads}
+
+    def initial_fields(self, batch_size, given_memory):
+        links = ops.empty_links(
+            batch_size, self.memory_slots, self.links_per_slot, self.compute_dtype
+        )
+        return {
+            **super().initial_fields(batch_size, given_memory),
+            **links._asdict(),
+        }
+
+    def _interface_sizes(self):
+        sizes = {**super()._interface_sizes(), "read_modes": self.read_heads * 3}
+        if self.key_masks:
+            sizes["read_masks"] = self.read_heads * self.word_size
+        if self.sharpen_links:
+            sizes["sharpness"] = 2 * self.read_heads
+        return sizes
+
+    def parse_interface(self, interface):
+        """The parts of an interface vector, as an `SDNCInterface`."""
+        parts = self.split_interface(interface)
+        modes = tf.reshape(parts["read_modes"], (-1, self.read_heads, 3))
+        result = SDNCInterface(
+            *super().parse_interface(interface), read_modes=tf.nn.softmax(modes)
+        )
+        if self.key_masks:
+            shape = (-1, self.read_heads, self.word_size)
+            masks = self.mask(tf.reshape(parts["read_masks"], shape))
+            result = result._replace(queries=masks * result.queries, read_masks=masks)
+        if self.sharpen_links:
+            sharpness = tf.reshape(parts["sharpness"], (-1, 2, self.read_heads))
+            result = result._replace(sharpness=oneplus(sharpness))
+        return result
+
+    @staticmethod
+    def gates(parts):
+        return {**SAMCell.gates(parts), "read_modes": parts.read_modes}
+
+    def update_links(
+        self, links, slots, weights, active=None, update=tf.tensor_scatter_nd_update
+    ):
+        by_head = tf.reshape(slots, (-1, self.write_heads, self.writes_per_head))
+        return ops.update_sparse_links(
+            links, slots, weights, by_head[..., -1], active, update
+        )
+
+    def find(self, words, found, links, parts, old_slots, old_weights):
+        directions = ops.follow_links(
+            links, tf.reshape(old_slots, (-1, self.read_heads * self.reads_per_head))
+        )
+        linked, weights = (
+            tf.reshape(tf.stack(each, axis=1), self._linked_shape(-1))
+            for each in zip(*directions, strict=True)
+        )
+        reading = LinkedReading(found, found, linked, weights)
+        content = self.content_weights(words(found), parts)
+        slots = self._candidates(reading)
+        weights = tf.stop_gradient(
+            self._candidate_weights(content, reading, parts, old_weights)
+        )
+        # Each slot once, with all its weight.
+        same, once = _same_slots(slots, weights.dtype)
+        ranks = tf.where(once, tf.linalg.matvec(same, weights), -1.0)
+        _, best = ops.largest(ranks, self.reads_per_head)
+        return reading._replace(slots=tf.gather(slots, best, batch_dims=2))
+
+    def _linked_shape(self, batch):
+        reads = (self.read_heads, self.reads_per_head, self.links_per_slot)
+        return (batch, 2, *reads)
+
+    def slots_compared(self, reading):
+        return tf.concat([reading.found, reading.slots], axis=-1)
+
+    def read_weights(self, words, reading, parts, old_weights):
+        content = self.content_weights(words[:, :, : self.reads_per_head], parts)
+        weights = self._candidate_weights(content, reading, parts, old_weights)
+        slots = self._candidates(reading)[:, :, tf.newaxis]
+        same = tf.cast(reading.slots[..., tf.newaxis] == slots, weights.dtype)
+        return tf.linalg.matvec(same, weights)
+
+    def content_weights(self, words, parts):
+        if self.key_masks:
+            words *= parts.read_masks[:, :, tf.newaxis]
+        return super().content_weights(words, parts)
+
+    def _candidates(self, reading):
+        """The slots to choose from, `[batch, R, K + 2 K K_L]`, some more than once."""
+        return tf.concat([reading.found, *self._by_direction(reading.linked)], axis=-1)
+
+    def _candidate_weights(self, content, reading, parts, old_weights):
+        """What content and links give to each of the candidates."""
+        old_weights = old_weights[:, tf.newaxis, ..., tf.newaxis]
+        weights = self._by_direction(reading.links * old_weights)
+        if self.sharpen_links:
+            weights = [
+                _sharpen(weights, slots, sharpness)
+                for weights, slots, sharpness in zip(
+                    weights,
+                    self._by_direction(reading.linked),
+                    tf.unstack(parts.sharpness, axis=1),
+                    strict=True,
+                )
+            ]
+        forward, backward = weights
+        modes = parts.read_modes
+        return tf.concat(
+            [
+                modes[..., 1:2] * content,
+                modes[..., 2:3] * forward,
+                modes[..., 0:1] * backward,
+            ],
+            axis=-1,
+        )
+
+    def _by_direction(self, values):
+        """From `[batch, 2, R, K, K_L]` to two of `[batch, R, K K_L]`."""
+        width = self.reads_per_head * self.links_per_slot
+        return tf.unstack(tf.reshape(values, (-1, 2, self.read_heads, width)), axis=1)
+
+    def link_matrix(self, state):
+        """The links: how much slot i was written right after slot j.
+
+        Args:
+            state: An `SDNCState`, as `unpack_state` returns it.
+
+        Returns:
+            `tf.SparseTensor` `[batch, N, N]`, the places (i, j) in order.
+        """
+        batch = tf.shape(state.precedence)[0]
+        slots = tf.range(self.memory_slots)
+        _, (linked, weights) = ops.follow_links(
+            self.links(state), self._for_each(batch, slots)
+        )
+        places = tf.where(weights > 0.0)
+        columns = tf.cast(tf.gather_nd(linked, places), tf.int64)
+        return tf.sparse.reorder(
+            tf.SparseTensor(
+                tf.concat([places[:, :2], columns[:, tf.newaxis]], axis=-1),
+                tf.gather_nd(weights, places),
+                tf.cast(
+                    tf.stack([batch, self.memory_slots, self.memory_slots]), tf.int64
+                ),
+            )
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "links_per_slot": self.links_per_slot}
+
+
+def _same_slots(slots, dtype):
+    """Which of the slots `[batch, heads, n]` are the same, and which come first."""
+    same = slots[..., tf.newaxis] == slots[..., tf.newaxis, :]
+    earlier = tf.range(slots.shape[-1])
+    earlier = earlier[:, tf.newaxis] > earlier
+    once = ~tf.reduce_any(same & earlier, axis=-1)
+    return tf.cast(same, dtype), once
+
+
+def _sharpen(weights, slots, sharpness):
+    """Weights to a power, over their sum: `S(d, s)` of Csordás & Schmidhuber.
+
+    Args:
+        weights: Tensor `[batch, heads, n]`, at least 0.
+        slots: Integer tensor of the same shape. Weights on the same slot are added up.
+        sharpness: Tensor `[batch, heads]`, at least 1.
+
+    Returns:
+        Tensor `[batch, heads, n]` of sum 1, or all 0 if `weights` are.
+    """
+    same, once = _same_slots(slots, weights.dtype)
+    weights = tf.where(once, tf.linalg.matvec(same, weights), 0.0)
+    most = tf.reduce_max(weights, axis=-1, keepdims=True)
+    powers = ((weights + LINK_EPSILON) / (most + LINK_EPSILON)) ** (
+        sharpness[..., tf.newaxis]
+    )
+    powers = tf.where(weights > 0.0, powers, 0.0)
+    # At least 1, the largest one's, unless there are none.
+    total = tf.reduce_sum(powers, axis=-1, keepdims=True)
+    return powers / tf.maximum(total, 1.0)
