@@ -30,6 +30,7 @@ class Carry(NamedTuple):
     tree: Any  # list of tensors, see keras_sam.usage
     time: Any  # [batch, 1]
     index: Any  # [batch, size]
+    links: Any  # the cell's Links
     read_slots: Any  # [batch, R, K], integers
     small: Any  # see Small
     output: Any  # [batch, output_size]
@@ -49,8 +50,8 @@ class Record(NamedTuple):
     small: Any  # before the step
     write_slots: Any  # [batch, writes]
     old_rows: Any  # [batch, writes, W]
-    read_slots: Any  # [batch, R, K]
-    words: Any  # [batch, R, K, W]
+    reading: Any  # what the cell's `find` returned
+    words: Any  # [batch, R, n, W], of the slots that were compared
     seeds: Any  # list of tensors: of the random numbers drawn at each step
 
 
@@ -120,11 +121,12 @@ class SparseRecurrence(Sequence):
         rows = cell.written_rows(old_rows, write_slots, write_weights, parts.vectors)
         return hidden, tf.nest.flatten(controller), parts, write_weights, rows
 
-    def _after_search(self, hidden, parts, words):
+    def _after_search(self, hidden, parts, small, reading, words):
         """From the words found to the output."""
         cell = self._cell
-        read_weights = cell.read_weights(words, parts)
-        read_vectors = tf.reduce_sum(read_weights[..., tf.newaxis] * words, axis=2)
+        read_weights = cell.read_weights(words, reading, parts, small.read_weights)
+        read = words[:, :, -cell.reads_per_head :]
+        read_vectors = tf.reduce_sum(read_weights[..., tf.newaxis] * read, axis=2)
         return read_weights, read_vectors, cell.output_vector(hidden, read_vectors)
 
     def _dense_step(self, inputs, record):
@@ -136,18 +138,24 @@ class SparseRecurrence(Sequence):
         hidden, controller, parts, _, rows = self._before_search(
             inputs, record.small, record.write_slots, record.old_rows
         )
-        reads = self._cell.read_heads * self._cell.reads_per_head
-        read_slots = tf.reshape(record.read_slots, (-1, reads))
-        written = read_slots[:, :, tf.newaxis] == record.write_slots[:, tf.newaxis]
+        read = self._slots_touched(record.reading)
+        written = read[:, :, tf.newaxis] == record.write_slots[:, tf.newaxis]
         # Of a slot written under two names only the first counts.
         written &= _is_first(record.write_slots)[:, tf.newaxis]
         written = tf.cast(written, rows.dtype)
         kept = 1.0 - tf.reduce_sum(written, axis=-1, keepdims=True)
-        words = tf.reshape(record.words, (-1, reads, self._cell.word_size))
+        words = tf.reshape(record.words, (-1, read.shape[1], self._cell.word_size))
         words = kept * words + tf.matmul(written, rows)
         words = tf.reshape(words, tf.shape(record.words))
-        read_weights, read_vectors, output = self._after_search(hidden, parts, words)
+        read_weights, read_vectors, output = self._after_search(
+            hidden, parts, record.small, record.reading, words
+        )
         return output, Small(read_weights, read_vectors, controller), rows
+
+    def _slots_touched(self, reading):
+        """The slots whose words a step has looked at, `[batch, R n]`."""
+        slots = self._cell.slots_compared(reading)
+        return tf.reshape(slots, (-1, slots.shape[1] * slots.shape[2]))
 
     # Forward.
 
@@ -163,6 +171,7 @@ class SparseRecurrence(Sequence):
             tree=[way.own(level) for level in tree],
             time=time,
             index=way.own(state.index),
+            links=tf.nest.map_structure(way.own, cell.links(state)),
             read_slots=tf.cast(tf.round(state.read_slots), tf.int32),
             small=Small(
                 state.read_weights,
@@ -209,6 +218,7 @@ class SparseRecurrence(Sequence):
             last_access=tf.concat(carry.tree, axis=-1),
             time=carry.time,
             index=carry.index,
+            **carry.links._asdict(),
             read_slots=tf.cast(carry.read_slots, memory.dtype),
             read_weights=carry.small.read_weights,
             read_vectors=carry.small.read_vectors,
@@ -221,13 +231,13 @@ class SparseRecurrence(Sequence):
         cell = self._cell
         batch = carry.time.shape[0]
         writes = cell.write_heads * cell.writes_per_head
-        reads = (cell.read_heads, cell.reads_per_head)
+        reads = (cell.read_heads, cell.words_compared)
         dtype = carry.time.dtype
         return Record(
             small=carry.small,
             write_slots=tf.TensorSpec((batch, writes), tf.int32),
             old_rows=tf.TensorSpec((batch, writes, cell.word_size), dtype),
-            read_slots=tf.TensorSpec((batch, *reads), tf.int32),
+            reading=cell.reading_specs(batch),
             words=tf.TensorSpec((batch, *reads, cell.word_size), dtype),
             seeds=[
                 tf.TensorSpec(variable.shape, variable.dtype)
@@ -249,38 +259,52 @@ class SparseRecurrence(Sequence):
         memory = way.update(memory, written[..., tf.newaxis], rows)
 
         index = cell.index.insert(carry.index, write_slots, rows, active, way.update)
-        read_slots = cell.index.search(
+        links = cell.update_links(carry.links, write_slots, write_weights, active, way)
+
+        def words_in(slots):
+            return tf.gather(memory, self._row_numbers(slots))
+
+        found = cell.index.search(
             index,
             tf.reshape(memory, (-1, cell.memory_slots, cell.word_size)),
             parts.queries,
             cell.reads_per_head,
         )
-        words = tf.gather(memory, self._row_numbers(read_slots))
-        memory = way.after(memory, [words])
-        read_weights, read_vectors, output = self._after_search(hidden, parts, words)
+        reading = cell.find(
+            words_in, found, links, parts, carry.read_slots, carry.small.read_weights
+        )
+        words = words_in(cell.slots_compared(reading))
+        read_weights, read_vectors, output = self._after_search(
+            hidden, parts, carry.small, reading, words
+        )
+        memory, links = tf.nest.map_structure(
+            lambda buffer: way.after(buffer, [words]), (memory, links)
+        )
 
         slots, accessed = cell.accessed(
-            write_slots, write_weights, read_slots, read_weights
+            write_slots, write_weights, reading.slots, read_weights
         )
         if active is not None:
             accessed &= active[:, tf.newaxis]
         tree = usage.mark_accessed(
             carry.tree, slots, accessed, carry.time[:, 0], way.update
         )
-        record = Record(carry.small, write_slots, old_rows, read_slots, words, seeds)
+        record = Record(carry.small, write_slots, old_rows, reading, words, seeds)
         new = Carry(
             tree=tree,
             time=carry.time + 1.0,
             index=index,
-            read_slots=read_slots,
+            links=links,
+            read_slots=reading.slots,
             small=Small(read_weights, read_vectors, controller),
             output=output,
         )
         if active is not None:
-            # The tree and the index have seen to themselves, at O(K).
-            apart = {"tree": (), "index": ()}
-            new = _where(active, new._replace(**apart), carry._replace(**apart))
-            new = new._replace(tree=tree, index=index)
+            # These have seen to themselves, at O(K).
+            apart = {"tree": tree, "index": index, "links": links}
+            none = dict.fromkeys(apart, ())
+            new = _where(active, new._replace(**none), carry._replace(**none))
+            new = new._replace(**apart)
         _keep_shapes(new, carry)
         return memory, new, record
 
@@ -302,6 +326,7 @@ class SparseRecurrence(Sequence):
                 tree=(),
                 time=state.time,
                 index=(),
+                links=(),
                 read_slots=(),
                 small=Small(
                     state.read_weights,
@@ -339,10 +364,7 @@ class SparseRecurrence(Sequence):
                 )
 
             written = self._row_numbers(record.write_slots)
-            read = tf.reshape(
-                self._row_numbers(record.read_slots),
-                (-1, cell.read_heads * cell.reads_per_head),
-            )
+            read = self._row_numbers(self._slots_touched(record.reading))
             touched = tf.concat([written, read], axis=-1)
             of_rows = tf.gather(of_memory, written)
             counts = _is_first(record.write_slots)

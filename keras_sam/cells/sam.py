@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_sam import index as indexes
-from keras_sam import ops, usage
+from keras_sam import buffers, ops, usage
 from keras_sam.arguments import check_positive_integer, is_number
 from keras_sam.cells.access import AccessCell
 
@@ -328,9 +328,7 @@ class SAMCell(AccessCell):
             *(tf.stop_gradient(getattr(state, name)) for name in self.Links._fields)
         )
 
-    def update_links(
-        self, links, slots, weights, active=None, update=tf.tensor_scatter_nd_update
-    ):
+    def update_links(self, links, slots, weights, active=None, way=buffers.Values):
         """The links once a write is recorded.
 
         Args:
@@ -338,7 +336,7 @@ class SAMCell(AccessCell):
             slots: As `write_slots` gives them.
             weights: As `write_weights` gives them.
             active: Optional boolean tensor `[batch]`, the sequences that are written.
-            update: Function to set values with, see `keras_sam.buffers`.
+            way: How to change large tensors, see `keras_sam.buffers`.
 
         Returns:
             `Links`.
@@ -361,8 +359,18 @@ class SAMCell(AccessCell):
         """
         return Reading(found)
 
+    def reading_specs(self, batch_size):
+        """The shapes and dtypes of what `find` returns."""
+        reads = (batch_size, self.read_heads, self.reads_per_head)
+        return Reading(tf.TensorSpec(reads, tf.int32))
+
+    @property
+    def words_compared(self):
+        """How many words of each head `read_weights` asks for."""
+        return self.reads_per_head
+
     def slots_compared(self, reading):
-        """The slots whose words `read_weights` asks for, those of `reading` last."""
+        """The slots of these words `[batch, R, n]`, at the end those that are read."""
         return reading.slots
 
     def read_weights(self, words, reading, parts, old_weights):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_sam import ops
+from keras_sam import buffers, ops
 from keras_sam.arguments import check_positive_integer
 from keras_sam.cells.base import oneplus
 from keras_sam.cells.repairs import LINK_EPSILON, Repairs
@@ -206,13 +206,10 @@ class SDNCCell(Repairs, SAMCell):
     def gates(parts):
         return {**SAMCell.gates(parts), "read_modes": parts.read_modes}
 
-    def update_links(
-        self, links, slots, weights, active=None, update=tf.tensor_scatter_nd_update
-    ):
+    def update_links(self, links, slots, weights, active=None, way=buffers.Values):
         by_head = tf.reshape(slots, (-1, self.write_heads, self.writes_per_head))
-        return ops.update_sparse_links(
-            links, slots, weights, by_head[..., -1], active, update
-        )
+        oldest = by_head[..., -1]
+        return ops.update_sparse_links(links, slots, weights, oldest, active, way)
 
     def find(self, words, found, links, parts, old_slots, old_weights):
         directions = ops.follow_links(
@@ -234,9 +231,23 @@ class SDNCCell(Repairs, SAMCell):
         _, best = ops.largest(ranks, self.reads_per_head)
         return reading._replace(slots=tf.gather(slots, best, batch_dims=2))
 
-    def _linked_shape(self, batch):
+    def _linked_shape(self, batch_size):
         reads = (self.read_heads, self.reads_per_head, self.links_per_slot)
-        return (batch, 2, *reads)
+        return (batch_size, 2, *reads)
+
+    def reading_specs(self, batch_size):
+        (slots,) = super().reading_specs(batch_size)
+        shape = self._linked_shape(batch_size)
+        return LinkedReading(
+            slots,
+            found=slots,
+            linked=tf.TensorSpec(shape, tf.int32),
+            links=tf.TensorSpec(shape, self.compute_dtype),
+        )
+
+    @property
+    def words_compared(self):
+        return 2 * self.reads_per_head
 
     def slots_compared(self, reading):
         return tf.concat([reading.found, reading.slots], axis=-1)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_sam.buffers import Values
 from keras_sam.ops.selection import largest
 from keras_sam.ops.sparse import first_occurrences, same_slots
 
@@ -58,9 +59,7 @@ def empty_links(batch_size, slots, links_per_slot, dtype="float32"):
     return SparseLinks(none, none, tf.tile(precedence, (batch_size, 1, 1)))
 
 
-def update_sparse_links(
-    links, slots, weights, erased, active=None, update=tf.tensor_scatter_nd_update
-):
+def update_sparse_links(links, slots, weights, erased, active=None, way=Values):
     """The links once a write is recorded.
 
     With the write weights w (of several heads the sum, at most 1), the precedence p
@@ -88,7 +87,7 @@ def update_sparse_links(
         erased: Integer tensor `[batch, erased]`, all of them among `slots`.
         active: Optional boolean tensor `[batch]`: the sequences in which anything was
             written.
-        update: Function to set values with, see `keras_sam.buffers`.
+        way: How to change the rows and columns, see `keras_sam.buffers`.
 
     Returns:
         `SparseLinks`. Constant to gradients.
@@ -172,9 +171,10 @@ def update_sparse_links(
         active = active[:, tf.newaxis]
         rows = tf.where(active, rows, old_rows)
         columns = tf.where(active, columns, old_columns)
+    written_before = way.after(links.written_before, [columns])
     return SparseLinks(
-        update(links.written_before, _places(named), rows),
-        update(links.written_after, _places(changed), columns),
+        way.update(written_before, _places(named), rows),
+        way.update(links.written_after, _places(changed), columns),
         precedence,
     )
 
