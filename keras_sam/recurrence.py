@@ -259,7 +259,9 @@ class SparseRecurrence(Sequence):
         memory = way.update(memory, written[..., tf.newaxis], rows)
 
         index = cell.index.insert(carry.index, write_slots, rows, active, way.update)
-        links = cell.update_links(carry.links, write_slots, write_weights, active, way)
+        links = cell.update_links(
+            carry.links, write_slots, write_weights, active, way.update
+        )
 
         def words_in(slots):
             return tf.gather(memory, self._row_numbers(slots))

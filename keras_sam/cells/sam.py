@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_sam import index as indexes
-from keras_sam import buffers, ops, usage
+from keras_sam import ops, usage
 from keras_sam.arguments import check_positive_integer, is_number
 from keras_sam.cells.access import AccessCell
 
@@ -328,7 +328,9 @@ class SAMCell(AccessCell):
             *(tf.stop_gradient(getattr(state, name)) for name in self.Links._fields)
         )
 
-    def update_links(self, links, slots, weights, active=None, way=buffers.Values):
+    def update_links(
+        self, links, slots, weights, active=None, update=tf.tensor_scatter_nd_update
+    ):
         """The links once a write is recorded.
 
         Args:
@@ -336,7 +338,7 @@ class SAMCell(AccessCell):
             slots: As `write_slots` gives them.
             weights: As `write_weights` gives them.
             active: Optional boolean tensor `[batch]`, the sequences that are written.
-            way: How to change large tensors, see `keras_sam.buffers`.
+            update: Function to set values with, see `keras_sam.buffers`.
 
         Returns:
             `Links`.

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_sam import buffers, ops
+from keras_sam import ops
 from keras_sam.arguments import check_positive_integer
 from keras_sam.cells.base import oneplus
 from keras_sam.cells.repairs import LINK_EPSILON, Repairs
@@ -19,8 +19,7 @@ class SDNCState(NamedTuple):
     last_access: Any  # [batch, nodes]: the levels of keras_sam.usage's tree
     time: Any  # [batch, 1]: of the next step
     index: Any  # [batch, size]: the index's own
-    written_before: Any  # [batch, N, 2, K_L], see keras_sam.ops.SparseLinks
-    written_after: Any  # [batch, N, 2, K_L]
+    link_ends: Any  # [batch, 2 N, 2, K_L], see keras_sam.ops.SparseLinks
     precedence: Any  # [batch, 2, K_L]
     read_slots: Any  # [batch, R, K], whole numbers
     read_weights: Any  # [batch, R, K]
@@ -113,10 +112,9 @@ class SDNCCell(Repairs, SAMCell):
         ValueError: As `keras_sam.SAMCell`; if K_L is not a positive integer or exceeds
             N, or `mask_min` or `bypass_dropout` is not in `[0, 1)`.
 
-    The state has the fields of a SAM's and, of the links, `written_before` and
-    `written_after` `[batch, N, 2, K_L]` and `precedence` `[batch, 2, K_L]`, slots and
-    weights each (`keras_sam.ops.SparseLinks`); a trace has what a SAM's has, and
-    `read_modes` (backward, content, forward).
+    The state has the fields of a SAM's and, of `keras_sam.ops.SparseLinks`, `link_ends`
+    `[batch, 2 N, 2, K_L]` and `precedence` `[batch, 2, K_L]`, slots and weights each; a
+    trace has what a SAM's has, and `read_modes` (backward, content, forward).
 
     Example:
 
@@ -165,8 +163,9 @@ class SDNCCell(Repairs, SAMCell):
     def state_shapes(self):
         shapes = super().state_shapes
         reads = {name: shapes.pop(name) for name in list(shapes) if "read" in name}
-        lists = (self.memory_slots, 2, self.links_per_slot)
-        links = ops.SparseLinks(lists, lists, lists[1:])
+        links = ops.SparseLinks(
+            (2 * self.memory_slots, 2, self.links_per_slot), (2, self.links_per_slot)
+        )
         return {**shapes, **links._asdict(), **reads}
 
     def initial_fields(self, batch_size, given_memory):
@@ -206,10 +205,13 @@ class SDNCCell(Repairs, SAMCell):
     def gates(parts):
         return {**SAMCell.gates(parts), "read_modes": parts.read_modes}
 
-    def update_links(self, links, slots, weights, active=None, way=buffers.Values):
+    def update_links(
+        self, links, slots, weights, active=None, update=tf.tensor_scatter_nd_update
+    ):
         by_head = tf.reshape(slots, (-1, self.write_heads, self.writes_per_head))
-        oldest = by_head[..., -1]
-        return ops.update_sparse_links(links, slots, weights, oldest, active, way)
+        return ops.update_sparse_links(
+            links, slots, weights, by_head[..., -1], active, update
+        )
 
     def find(self, words, found, links, parts, old_slots, old_weights):
         directions = ops.follow_links(

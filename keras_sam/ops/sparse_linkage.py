@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_sam.buffers import Values
 from keras_sam.ops.selection import largest
 from keras_sam.ops.sparse import first_occurrences, same_slots
 
@@ -20,17 +19,18 @@ from keras_sam.ops.sparse import first_occurrences, same_slots
 class SparseLinks(NamedTuple):
     """Links between N slots, at most K_L from and to each; whole numbers name slots.
 
-    In each tensor the last axis but one has the slots and their weights.
+    In both tensors the last axis but one has the slots and their weights.
 
     Example:
 
     >>> links = keras_sam.ops.empty_links(1, slots=4, links_per_slot=2)
-    >>> keras_sam.ops.SparseLinks(*links).written_before.shape
-    TensorShape([1, 4, 2, 2])
+    >>> keras_sam.ops.SparseLinks(*links).link_ends.shape
+    TensorShape([1, 8, 2, 2])
     """
 
-    written_before: Any  # [batch, N, 2, K_L]: row i, what was written right before i
-    written_after: Any  # [batch, N, 2, K_L]: column j, what was written right after j
+    # [batch, 2 N, 2, K_L]: at i row i, what was written right before slot i; at N + j
+    # column j, what was written right after slot j
+    link_ends: Any
     precedence: Any  # [batch, 2, K_L]: what was written last
 
 
@@ -53,13 +53,17 @@ def empty_links(batch_size, slots, links_per_slot, dtype="float32"):
     array([[[0., 1.],
             [0., 0.]]], dtype=float32)
     """
-    none = tf.zeros((batch_size, slots, 2, links_per_slot), dtype)
     first = tf.range(links_per_slot, dtype=dtype)
     precedence = tf.stack([first, tf.zeros_like(first)])[tf.newaxis]
-    return SparseLinks(none, none, tf.tile(precedence, (batch_size, 1, 1)))
+    return SparseLinks(
+        tf.zeros((batch_size, 2 * slots, 2, links_per_slot), dtype),
+        tf.tile(precedence, (batch_size, 1, 1)),
+    )
 
 
-def update_sparse_links(links, slots, weights, erased, active=None, way=Values):
+def update_sparse_links(
+    links, slots, weights, erased, active=None, update=tf.tensor_scatter_nd_update
+):
     """The links once a write is recorded.
 
     With the write weights w (of several heads the sum, at most 1), the precedence p
@@ -87,7 +91,7 @@ def update_sparse_links(links, slots, weights, erased, active=None, way=Values):
         erased: Integer tensor `[batch, erased]`, all of them among `slots`.
         active: Optional boolean tensor `[batch]`: the sequences in which anything was
             written.
-        way: How to change the rows and columns, see `keras_sam.buffers`.
+        update: Function to set values with, see `keras_sam.buffers`.
 
     Returns:
         `SparseLinks`. Constant to gradients.
@@ -97,15 +101,16 @@ def update_sparse_links(links, slots, weights, erased, active=None, way=Values):
     >>> links = keras_sam.ops.empty_links(1, slots=4, links_per_slot=2)
     >>> for slot in (1, 3):
     ...     links = keras_sam.ops.update_sparse_links(links, [[slot]], [[1.0]], [[slot]])
-    >>> links.written_before[0, 3].numpy()
+    >>> links.link_ends[0, 3].numpy()  # what was written before slot 3
     array([[1., 0.],
            [1., 0.]], dtype=float32)
-    >>> links.written_after[0, 1].numpy()
+    >>> links.link_ends[0, 4 + 1].numpy()  # what was written after slot 1
     array([[3., 1.],
            [1., 0.]], dtype=float32)
     """
     links = SparseLinks(*(tf.stop_gradient(part) for part in links))
-    links_per_slot = links.precedence.shape[-1]
+    ends, links_per_slot = links.link_ends, links.precedence.shape[-1]
+    first_column = ends.shape[1] // 2
     # Slots by the floats that the links have for them, and the weights on them.
     named, erased = (tf.cast(each, links.precedence.dtype) for each in (slots, erased))
     weights = tf.stop_gradient(tf.convert_to_tensor(weights, named.dtype))
@@ -126,8 +131,9 @@ def update_sparse_links(links, slots, weights, erased, active=None, way=Values):
 
     # The rows of what is written. The columns of what was written last are made anew
     # below: of their entries the row gets all, for the column to have a 1.
-    old_rows = _gather(links.written_before, named)
-    before, in_row, in_column = _entries(old_rows, links.written_after, named)
+    old_rows = _lists(ends, named)
+    before, in_row = _unstack(old_rows)
+    in_column = _other_end(ends, before, named, first_column)
     in_row *= kept(named)[..., tf.newaxis]
     entries = in_row * in_column * kept(before)
     new = weights[..., tf.newaxis] * gained[:, tf.newaxis]
@@ -140,8 +146,9 @@ def update_sparse_links(links, slots, weights, erased, active=None, way=Values):
 
     # The columns of what was written last, and of what is written now.
     changed = tf.concat([last, named], axis=-1)
-    old_columns = _gather(links.written_after, changed)
-    after, in_column, in_row = _entries(old_columns, links.written_before, changed)
+    old_columns = _lists(ends, changed, first_column)
+    after, in_column = _unstack(old_columns)
+    in_row = _other_end(ends, after, changed)
     fading = kept(changed)[..., tf.newaxis]
     in_column *= fading
     entries = tf.where(~_among(after, named), in_row * in_column, 0.0)
@@ -165,18 +172,16 @@ def update_sparse_links(links, slots, weights, erased, active=None, way=Values):
         links_per_slot, remaining, (named, tf.where(once, written, -1.0), written)
     )
 
+    # All lists at once: XLA copies a tensor on which a step makes two scatters.
+    lists, old_lists = (
+        tf.concat(each, axis=1) for each in ((rows, columns), (old_rows, old_columns))
+    )
     if active is not None:
         active = active[:, tf.newaxis, tf.newaxis]
         precedence = tf.where(active, precedence, links.precedence)
-        active = active[:, tf.newaxis]
-        rows = tf.where(active, rows, old_rows)
-        columns = tf.where(active, columns, old_columns)
-    written_before = way.after(links.written_before, [columns])
-    return SparseLinks(
-        way.update(written_before, _places(named), rows),
-        way.update(links.written_after, _places(changed), columns),
-        precedence,
-    )
+        lists = tf.where(active[:, tf.newaxis], lists, old_lists)
+    places = tf.concat([_places(named), _places(changed, first_column)], axis=1)
+    return SparseLinks(update(ends, places, lists), precedence)
 
 
 def follow_links(links, slots):
@@ -205,39 +210,35 @@ def follow_links(links, slots):
     >>> [part[0, :, 0].numpy().tolist() for part in backward]
     [[0, 1], [0.0, 1.0]]
     """
-    links = SparseLinks(*(tf.stop_gradient(part) for part in links))
-    named = tf.cast(slots, links.precedence.dtype)
+    ends = tf.stop_gradient(links.link_ends)
+    named, first_column = tf.cast(slots, ends.dtype), ends.shape[1] // 2
     directions = []
-    for own, other in (
-        (links.written_after, links.written_before),
-        (links.written_before, links.written_after),
-    ):
-        linked, weights, back = _entries(_gather(own, named), other, named)
-        directions.append((tf.cast(linked, tf.int32), weights * back))
+    for own, other in ((first_column, 0), (0, first_column)):
+        linked, weights = _unstack(_lists(ends, named, own))
+        weights *= _other_end(ends, linked, named, other)
+        directions.append((tf.cast(linked, tf.int32), weights))
     return tuple(directions)
 
 
-def _gather(lists, slots):
-    """The lists `[batch, ..., 2, K_L]` of slots `[batch, ...]`."""
-    return tf.gather(lists, tf.cast(slots, tf.int32), batch_dims=1)
+def _lists(ends, slots, first=0):
+    """Rows, or columns from the `first` on, of slots `[batch, ...]`."""
+    return tf.gather(ends, tf.cast(slots, tf.int32) + first, batch_dims=1)
 
 
-def _entries(lists, others, slots):
-    """What the lists of some slots say, and what is said at the other ends.
+def _other_end(ends, linked, slots, first=0):
+    """The weights that slots have in the lists of what is linked to them.
 
     Args:
-        lists: Tensor `[batch, n, 2, K_L]`, the rows (or columns) of the slots.
-        others: Tensor `[batch, N, 2, K_L]`, all columns (or rows).
+        ends: Tensor `[batch, 2 N, 2, K_L]`.
+        linked: Tensor `[batch, n, K_L]`, what the lists of the slots name.
         slots: Tensor `[batch, n]`.
+        first: Integer, see `_lists`.
 
     Returns:
-        Slots, their weights, and the weights that they have for the slot whose list it
-        is: three tensors `[batch, n, K_L]`.
+        Tensor `[batch, n, K_L]`.
     """
-    linked, weights = _unstack(lists)
-    others = _unstack(_gather(others, linked))
-    back = _lookup(*others, slots[..., tf.newaxis, tf.newaxis])
-    return linked, weights, back[..., 0]
+    others = _unstack(_lists(ends, linked, first))
+    return _lookup(*others, slots[..., tf.newaxis, tf.newaxis])[..., 0]
 
 
 def _unstack(lists):
@@ -298,8 +299,8 @@ def _strongest(count, *entries):
     return tf.stack([slots, tf.where(ranks > 0.0, weights, 0.0)], axis=-2)
 
 
-def _places(slots):
+def _places(slots, first=0):
     """Where the lists of slots `[batch, n]` stand, `[batch, n, 2]`."""
-    slots = tf.cast(slots, tf.int32)
+    slots = tf.cast(slots, tf.int32) + first
     batch = tf.range(tf.shape(slots)[0])[:, tf.newaxis]
     return tf.stack([tf.broadcast_to(batch, tf.shape(slots)), slots], axis=-1)
