@@ -11,6 +11,7 @@ SavedModel and checks it in a process that knows nothing but TensorFlow.
     python examples/copy_task.py --controller dense    # NTM, feed-forward controller
     python examples/copy_task.py --cell dnc
     python examples/copy_task.py --cell sam
+    python examples/copy_task.py --cell sdnc
     python examples/copy_task.py --cell lstm           # no memory, for comparison
 """
 
@@ -41,10 +42,11 @@ from matplotlib import pyplot as plt  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 BITS = 8
 
-# No weight of a DNC or a SAM depends on the number of slots: they are trained on a
-# small memory and tested on one that holds the longest sequence.
-MEMORY_SLOTS = {"ntm": 128, "dnc": 32, "sam": 64}
-TEST_MEMORY_SLOTS = {"ntm": 128, "dnc": 128, "sam": 1024}
+# No weight of the cells but the NTM's depends on the number of slots: they are trained
+# on a small memory and tested on one that holds the longest sequence.
+MEMORY_SLOTS = {"ntm": 128, "dnc": 32, "sam": 64, "sdnc": 64}
+TEST_MEMORY_SLOTS = {"ntm": 128, "dnc": 128, "sam": 1024, "sdnc": 1024}
+SPARSE = {"sam": keras_sam.SAM, "sdnc": keras_sam.SDNC}
 
 CHECK_EXPORT = """
 import sys
@@ -67,17 +69,17 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--cell", choices=["ntm", "dnc", "sam", "lstm"], default="ntm")
+    add("--cell", choices=["ntm", "dnc", "sam", "sdnc", "lstm"], default="ntm")
     add("--controller", choices=["lstm", "dense"], default="lstm")
     add("--units", type=int, help="default: 100; 256 for --cell lstm")
-    add("--memory-slots", type=int, help="default: 128 (ntm), 32 (dnc), 64 (sam)")
+    add("--memory-slots", type=int, help="default: 128 (ntm), 32 (dnc), 64 (sparse)")
     add("--word-size", type=int, default=20)
     add("--max-length", type=int, choices=[10, 20], default=20)
     add("--sequences", type=int, default=128_000, help="how many to train on")
     add("--batch-size", type=int, default=16)
-    add("--learning-rate", type=float, help="default: 1e-3; 5e-4 for --cell sam")
-    add("--clip-norm", type=float, help="default: 10; 1 for --cell sam")
-    add("--index", default="auto", help="of --cell sam")
+    add("--learning-rate", type=float, help="default: 1e-3; 5e-4 for sparse cells")
+    add("--clip-norm", type=float, help="default: 10; 1 for sparse cells")
+    add("--index", default="auto", help="of sparse cells")
     add("--seed", type=int, default=0)
     add("--data-dir", type=Path, default=ROOT / "data")
     add("--output", type=Path, help="default: saved_models/copy_CELL[_CONTROLLER]")
@@ -90,7 +92,7 @@ def parse_arguments():
     arguments = parser.parse_args()
     if arguments.units is None:
         arguments.units = 256 if arguments.cell == "lstm" else 100
-    sparse = arguments.cell == "sam"
+    sparse = arguments.cell in SPARSE
     if arguments.learning_rate is None:
         arguments.learning_rate = 5e-4 if sparse else 1e-3
     if arguments.clip_norm is None:
@@ -128,8 +130,8 @@ def make_model(arguments):
         layers = [keras_sam.NTM(**memory_arguments)]
     elif arguments.cell == "dnc":
         layers = [keras_sam.DNC(read_heads=1, **memory_arguments)]
-    elif arguments.cell == "sam":
-        layers = [keras_sam.SAM(index=arguments.index, **memory_arguments)]
+    elif arguments.cell in SPARSE:
+        layers = [SPARSE[arguments.cell](index=arguments.index, **memory_arguments)]
     else:
         layers = [
             keras.layers.LSTM(arguments.units, return_sequences=True),
@@ -230,7 +232,7 @@ def evaluate(model, lengths):
 
 
 def evaluate_without_writing(model, length):
-    """Wrong bits per sequence while a SAM's write gates are forced shut."""
+    """Wrong bits per sequence while a sparse cell's write gates are forced shut."""
     cell = model.get_layer("memory").cell
     weights = cell.interface.get_weights()
     kernel, bias = (values.copy() for values in weights)
@@ -333,7 +335,7 @@ def main():
     errors = evaluate(model, lengths[:2] if arguments.smoke else lengths)
 
     ablation = {}
-    if arguments.cell == "sam":
+    if arguments.cell in SPARSE:
         length = arguments.max_length
         ablation["bit_errors_without_writing"] = evaluate_without_writing(model, length)
 

@@ -60,6 +60,11 @@ SAM = {
 }
 # XLA takes seconds for each program of a SAM, and nearly every test makes new ones.
 PLAIN_SAM = {**SAM, "layer_arguments": {"jit_compile": False}}
+# Of links only slots and weights, which no gradient flows through.
+LINKS = {
+    "counters": (*SAM["counters"], "link_ends", "precedence"),
+    "exact_gradients": False,
+}
 
 CASES = [
     Case(
@@ -189,5 +194,46 @@ CASES = [
         lambda rate: {"dropout": rate, "recurrent_dropout": rate, "write_heads": 2},
         slow=True,
         **SAM,
+    ),
+    Case(
+        "sdnc_lstm",
+        keras_sam.SDNCCell,
+        keras_sam.SDNC,
+        lambda rate: {
+            "dropout": rate,
+            "recurrent_dropout": rate,
+            "reads_per_head": 2,
+            "links_per_slot": 2,
+        },
+        **{**PLAIN_SAM, **LINKS},
+    ),
+    Case(
+        "sdnc_all_options",
+        keras_sam.SDNCCell,
+        keras_sam.SDNC,
+        lambda rate: {
+            "controller": "dense",
+            "dropout": rate,
+            "bypass_dropout": rate,
+            "write_heads": 2,
+            "reads_per_head": 2,
+            "links_per_slot": 3,
+            "key_masks": True,
+            "mask_min": 0.1,
+            "sharpen_links": True,
+            "normalize_interface": True,
+            "initial_read_vectors": "learned",
+            "clip_value": 5.0,
+        },
+        slow=True,
+        **{**PLAIN_SAM, **LINKS},
+    ),
+    Case(
+        "sdnc_compiled",
+        keras_sam.SDNCCell,
+        keras_sam.SDNC,
+        lambda rate: {"dropout": rate, "write_heads": 2, "links_per_slot": 3},
+        slow=True,
+        **{**SAM, **LINKS},
     ),
 ]

@@ -21,12 +21,18 @@ NTM = (keras_sam.NTMCell, keras_sam.NTM)
 DNC = (keras_sam.DNCCell, keras_sam.DNC)
 DAM = (keras_sam.DAMCell, keras_sam.DAM)
 SAM = (keras_sam.SAMCell, keras_sam.SAM)
-EVERY_CELL = [NTM[0], DNC[0], DAM[0], SAM[0]]
-EVERY_LAYER = [NTM[1], DNC[1], DAM[1], SAM[1]]
-EVERY_CLASS = [*NTM, *DNC, *DAM, *SAM]
-ACCESS = [*DAM, *SAM]
-# The layer that compiles itself takes seconds for it.
-PLAIN = {keras_sam.SAM: {"jit_compile": False}}
+SDNC = (keras_sam.SDNCCell, keras_sam.SDNC)
+EVERY_CELL = [NTM[0], DNC[0], DAM[0], SAM[0], SDNC[0]]
+EVERY_LAYER = [NTM[1], DNC[1], DAM[1], SAM[1], SDNC[1]]
+EVERY_CLASS = [*NTM, *DNC, *DAM, *SAM, *SDNC]
+SPARSE = [*SAM, *SDNC]
+ACCESS = [*DAM, *SPARSE]
+# The layers that compile themselves take seconds for it; few links for few slots.
+PLAIN = {
+    keras_sam.SAM: {"jit_compile": False},
+    keras_sam.SDNC: {"jit_compile": False, "links_per_slot": 1},
+    keras_sam.SDNCCell: {"links_per_slot": 1},
+}
 
 each_layer = pytest.mark.parametrize("cls", EVERY_LAYER)
 each_class = pytest.mark.parametrize("cls", EVERY_CLASS)
@@ -73,7 +79,8 @@ def test_sizes_are_not_none(cls, name):
 @pytest.mark.parametrize(
     ("cls", "name"),
     [(cls, "write_heads") for cls in (*NTM, *ACCESS)]
-    + [(cls, "reads_per_head") for cls in SAM],
+    + [(cls, "reads_per_head") for cls in SPARSE]
+    + [(cls, "links_per_slot") for cls in SDNC],
 )
 @pytest.mark.parametrize("value", [0, -2, 1.5, None, "two"], ids=repr)
 def test_heads_and_reads(cls, name, value):
@@ -94,13 +101,13 @@ def test_write_heads_that_follow_no_read_head(cls, write_heads, read_heads):
 @pytest.mark.parametrize("cls", ACCESS)
 def test_more_write_heads_than_slots(cls):
     heads = {"read_heads": 3, "write_heads": 3}
-    heads |= {"reads_per_head": 1} if cls in SAM else {}
+    heads |= {"reads_per_head": 1} if cls in SPARSE else {}
     with refused("`write_heads` must be at most `memory_slots`", "=3, memory_slots=2"):
         make(cls, memory_slots=2, **heads)
     make(cls, memory_slots=3, **heads)
 
 
-@pytest.mark.parametrize("cls", SAM)
+@pytest.mark.parametrize("cls", SPARSE)
 def test_more_reads_than_slots(cls):
     with refused(
         "`reads_per_head` must be at most `memory_slots`",
@@ -110,14 +117,24 @@ def test_more_reads_than_slots(cls):
     make(cls, reads_per_head=7)
 
 
-@pytest.mark.parametrize("cls", SAM)
+@pytest.mark.parametrize("cls", SDNC)
+def test_more_links_than_slots(cls):
+    with refused(
+        "`links_per_slot` must be at most `memory_slots`",
+        "links_per_slot=8, memory_slots=7",
+    ):
+        make(cls, links_per_slot=8)
+    make(cls, links_per_slot=7)
+
+
+@pytest.mark.parametrize("cls", SPARSE)
 def test_more_slots_than_floats_count(cls):
     with refused("must be at most 2**24", f"memory_slots={2**24 + 1}"):
         make(cls, memory_slots=2**24 + 1)
     make(cls, memory_slots=2**24)
 
 
-@pytest.mark.parametrize("cls", SAM)
+@pytest.mark.parametrize("cls", SPARSE)
 @pytest.mark.parametrize(
     "value", [0.0, 1.0, -0.1, float("nan"), None, True, "0.5"], ids=repr
 )
@@ -142,14 +159,14 @@ def test_discounts_that_are_numbers_from_0_to_1(cls, value):
     assert type(discount) is float and discount == value
 
 
-@pytest.mark.parametrize("cls", SAM)
+@pytest.mark.parametrize("cls", SPARSE)
 @pytest.mark.parametrize("value", ["constant", "learned"])
 def test_initial_memory_of_a_sam(cls, value):
     with refused("`get_initial_state(memory=)`", f"initial_memory={value!r}"):
         make(cls, initial_memory=value)
 
 
-@pytest.mark.parametrize("cls", SAM)
+@pytest.mark.parametrize("cls", SPARSE)
 @pytest.mark.parametrize("value", ["flann", None, 3, keras_sam.index.Exact], ids=repr)
 def test_index(cls, value):
     with refused("'exact'", f"index={value!r}"):

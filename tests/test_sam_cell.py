@@ -83,12 +83,15 @@ CASES = {
 class Pair:
     """A layer with random weights and what its twin does on random inputs."""
 
+    cell_class = SAMCell
+    run_twin = staticmethod(sam.run)
+
     def __init__(self, options, dtype="float64", batch=BATCH, steps=STEPS, nudge=1e-6):
         self.options = {**DEFAULTS, **options}
         self.given = self.options.pop("given", None)
         self.mask = self.options.pop("mask", None)
         steps = self.options.pop("steps", steps)
-        self.cell = SAMCell(
+        self.cell = self.cell_class(
             UNITS, word_size=WORDS, output_size=OUTPUTS, dtype=dtype, **self.options
         )
         self.layer = keras.layers.RNN(
@@ -103,6 +106,7 @@ class Pair:
                 name: draw(rng, name, variable.shape, controller).astype(dtype)
                 for name, variable in self.variables.items()
             }
+            self.adjust(self.weights)
             self.inputs = rng.normal(size=(batch, steps, FEATURES)).astype(dtype)
             self.expected = self.twin()
             if not (self.equal_words_matter() or self.rounding_matters(nudge)):
@@ -112,10 +116,13 @@ class Pair:
         for name, variable in self.variables.items():
             variable.assign(self.weights[name])
 
-    def twin(self, run=sam.run, weights=None, inputs=None, given=None):
-        options = dict(self.options)
+    def adjust(self, weights):
+        """For a subclass that wants other weights than random ones."""
+
+    def twin(self, run=None, weights=None, inputs=None, given=None, **more):
+        options = {**self.options, **more}
         options.pop("initial_read_vectors", None)
-        return run(
+        return (run or self.run_twin)(
             self.weights if weights is None else weights,
             self.inputs if inputs is None else inputs,
             word_size=WORDS,

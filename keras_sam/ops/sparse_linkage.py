@@ -257,21 +257,21 @@ def _lookup(listed, weights, slots):
     Returns:
         Tensor `[batch, ..., n]`, 0 for what is not listed.
     """
-    same = slots[..., tf.newaxis] == _spread(listed, slots)
+    same = tf.expand_dims(slots, -1) == _spread(listed, slots)
     return tf.reduce_sum(tf.where(same, _spread(weights, slots), 0.0), axis=-1)
 
 
 def _among(slots, others):
     """Which of the slots `[batch, ...]` are among others, `[batch, m]`."""
-    same = slots[..., tf.newaxis] == _spread(others, slots)
+    same = tf.expand_dims(slots, -1) == _spread(others, slots)
     return tf.reduce_any(same, axis=-1)
 
 
 def _spread(listed, slots):
     """`[batch, ..., 1, m]`, to be compared with slots `[batch, ..., n, 1]`."""
-    listed = listed[..., tf.newaxis, :]
+    listed = tf.expand_dims(listed, -2)
     while listed.shape.rank <= slots.shape.rank:
-        listed = listed[:, tf.newaxis]
+        listed = tf.expand_dims(listed, 1)
     return listed
 
 
