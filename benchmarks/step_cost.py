@@ -1,10 +1,12 @@
 """What does a step of SAM cost, in time and memory, as the memory grows?
 
     python benchmarks/step_cost.py --long
+    python benchmarks/step_cost.py --only sdnc,dnc --words 64,256,2048,1048576
 
 One time step, forward and backward (gradients of the weights and the inputs), of SAM
-against the number of words N, beside the NTM, the DNC and a bare `keras.layers.LSTM`,
-all compiled by XLA: 100 units, words of 32, 4 read heads, 1 write head, K = 4.
+and SDNC against the number of words N, beside the NTM, the DNC and a bare
+`keras.layers.LSTM`, all compiled by XLA: 100 units, words of 32, 4 read heads, 1 write
+head, K = 4, 8 links a slot.
 
 Time is marginal: the difference between two sequence lengths over the difference in
 steps, so that set-up and the memory's allocation cancel. All configurations of a batch
@@ -51,7 +53,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 UNITS, FEATURES, WORD_SIZE = 100, 16, 32
-SAM_KINDS = ("sam", "sam_full")
+SAM_KINDS = ("sam", "sam_full", "sdnc")
 DENSE_KINDS = ("ntm", "dnc")
 KINDS = (*SAM_KINDS, "lstm", *DENSE_KINDS)
 RESULTS = Path(__file__).parent / "results" / "step_cost.json"
@@ -101,7 +103,7 @@ def cases_of(kinds, batch, lengths, options):
 
 def time_lengths(kind, words, batch, index, options):
     """Two lengths whose difference takes about half a second or more."""
-    if kind in ("sam", "lstm") or (kind == "sam_full" and index != "exact"):
+    if kind in ("sam", "sdnc", "lstm") or (kind == "sam_full" and index != "exact"):
         return options.lengths
     work = {"sam_full": 2**24, "ntm": 2**19, "dnc": 2**25 // words}[kind]
     most = options.lengths[1] - options.lengths[0]
@@ -129,7 +131,7 @@ def needed_bytes(case):
         return 0
     memory = 4 * case.words * case.batch * WORD_SIZE
     if case.kind in SAM_KINDS:
-        return 5 * memory
+        return (10 if case.kind == "sdnc" else 5) * memory
     kept = 5 * memory if case.kind == "ntm" else 4 * memory * case.words // WORD_SIZE
     return kept * (case.lengths[1] + 3)
 
@@ -162,7 +164,8 @@ def make_layer(kind, words, index):
         return keras_sam.NTM(UNITS, write_heads=1, **memory)
     if kind == "dnc":
         return keras_sam.DNC(UNITS, **memory)
-    return keras_sam.SAM(UNITS, write_heads=1, reads_per_head=4, index=index, **memory)
+    sparse = keras_sam.SDNC if kind == "sdnc" else keras_sam.SAM
+    return sparse(UNITS, write_heads=1, reads_per_head=4, index=index, **memory)
 
 
 def initial_state(layer, case):
@@ -361,7 +364,10 @@ def ratios(results):
             smallest = find(kind=each["kind"], index=each["index"])[0]
             others = [smallest, *find(kind="lstm")]
         elif each["kind"] in DENSE_KINDS:
-            others = find(kind="sam", words=each["words"])
+            others = [
+                *find(kind="sam", words=each["words"]),
+                *find(kind="sdnc", words=each["words"]),
+            ]
         pairs += [(each, other) for other in others if other is not each]
     return [
         {
@@ -400,7 +406,7 @@ def memory_part(options):
             "bytes_per_step": summary(slopes),
             "peaks_mib": [[round(peak / MIB, 1) for peak in pair] for pair in peaks],
         }
-        if case.kind == "sam":
+        if case.kind in ("sam", "sdnc"):
             result["record_bytes_per_step"] = in_process(measure_record, case=case)
         results.append(result)
         report(f"{case.name}: {result['bytes_per_step']['median']:,} bytes per step")
@@ -461,8 +467,22 @@ def store(path, part, result):
     path.write_text(json.dumps(results, indent=1) + "\n")
 
 
-MARKERS = {"sam": "o", "sam_full": "s", "ntm": "^", "dnc": "v", "lstm": None}
-LINES = {"sam": "-", "sam_full": "--", "ntm": "-", "dnc": "-", "lstm": ":"}
+MARKERS = {
+    "sam": "o",
+    "sam_full": "s",
+    "sdnc": "D",
+    "ntm": "^",
+    "dnc": "v",
+    "lstm": None,
+}
+LINES = {
+    "sam": "-",
+    "sam_full": "--",
+    "sdnc": "-.",
+    "ntm": "-",
+    "dnc": "-",
+    "lstm": ":",
+}
 COLORS = {"ntm": "tab:orange", "dnc": "tab:green", "lstm": "tab:gray"}
 SAM_COLORS = ("tab:blue", "tab:purple", "tab:cyan")
 
@@ -518,7 +538,8 @@ def label(kind, index):
         return "LSTM, no memory"
     if kind in DENSE_KINDS:
         return kind.upper()
-    return f"SAM, {'full' if kind == 'sam_full' else 'fresh'} memory, {index}"
+    name = "SDNC" if kind == "sdnc" else "SAM"
+    return f"{name}, {'full' if kind == 'sam_full' else 'fresh'} memory, {index}"
 
 
 def listed(text):

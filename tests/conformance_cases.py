@@ -205,6 +205,8 @@ CASES = [
             "reads_per_head": 2,
             "links_per_slot": 2,
         },
+        # Its graph has three times the operations of a SAM's, to be traced anew.
+        variant=True,
         **{**PLAIN_SAM, **LINKS},
     ),
     Case(

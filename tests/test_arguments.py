@@ -231,7 +231,9 @@ def test_clip_value(cls, value):
 RATES = [
     (cls, name) for cls in EVERY_CLASS for name in ("dropout", "recurrent_dropout")
 ]
-RATES += [(cls, name) for cls in DNC for name in ("bypass_dropout", "mask_min")]
+RATES += [
+    (cls, name) for cls in (*DNC, *SDNC) for name in ("bypass_dropout", "mask_min")
+]
 
 
 @pytest.mark.parametrize(("cls", "name"), RATES)

@@ -17,7 +17,13 @@ SIZES = {"units": 6, "word_size": 4, "read_heads": 2, "output_size": 3}
 PATHS = {"compiled": "auto", "in_place": False}
 
 
-def make_layers(path="compiled", zero_output_for_mask=False, dtype="float64", **kwargs):
+def make_layers(
+    path="compiled",
+    zero_output_for_mask=False,
+    dtype="float64",
+    layer_class=keras_sam.SAM,
+    **kwargs,
+):
     """The layer and its cell in Keras's own loop, with the same well-spread weights."""
     options = {
         "dtype": dtype,
@@ -25,9 +31,9 @@ def make_layers(path="compiled", zero_output_for_mask=False, dtype="float64", **
         "return_state": True,
         "zero_output_for_mask": zero_output_for_mask,
     }
-    layer = keras_sam.SAM(**SIZES, **options, **kwargs, jit_compile=PATHS[path])
+    layer = layer_class(**SIZES, **options, **kwargs, jit_compile=PATHS[path])
     plain = keras.layers.RNN(
-        keras_sam.SAMCell(**SIZES, **kwargs, dtype=dtype), **options
+        layer_class.cell_class(**SIZES, **kwargs, dtype=dtype), **options
     )
     rng = np.random.default_rng(0)
     for one in (layer, plain):
@@ -69,8 +75,32 @@ def results_and_gradients(layer, inputs, state, mask):
             5,
             True,
         ),
+        (
+            {
+                "layer_class": keras_sam.SDNC,
+                "memory_slots": 9,
+                "reads_per_head": 2,
+                "links_per_slot": 3,
+            },
+            5,
+            False,
+        ),
+        (
+            {
+                "layer_class": keras_sam.SDNC,
+                "memory_slots": 40,
+                "reads_per_head": 2,
+                "write_heads": 2,
+                "links_per_slot": 3,
+                "key_masks": True,
+                "sharpen_links": True,
+                "normalize_interface": True,
+            },
+            5,
+            True,
+        ),
     ],
-    ids=["reused", "given_masked", "all_read_masked"],
+    ids=["reused", "given_masked", "all_read_masked", "sdnc", "sdnc_options_masked"],
 )
 def test_sequence_equals_the_cell(path, kwargs, given_rows, masked):
     layer, plain = make_layers(path, **kwargs)
@@ -251,8 +281,8 @@ def test_jit_compile_refuses_what_cannot_be_compiled():
         keras_sam.SAM(4, 8, 3, unroll=True, jit_compile=True)
 
 
-# The memory of 4099 slots (a number that nothing else has) may pass through a loop
-# only as it is: what makes a new one of its size copies it at each step.
+# The memory of 4099 slots (a number that nothing else has), or their links, may pass
+# through a loop only as it is: what makes a new one of its size copies it at each step.
 ALLOWED = {"parameter", "tuple", "get-tuple-element", "bitcast", "call", "while"}
 
 
@@ -289,9 +319,13 @@ def copies_in_loops(program, size):
     return found
 
 
-def test_compiled_loops_copy_no_memory():
-    slots, words = 4099, 6
-    layer = keras_sam.SAM(5, slots, words, index="exact", return_sequences=True)
+# Of an SDNC the candidates to be read, compared with one another, are 18,496 numbers.
+@pytest.mark.parametrize(
+    ("layer_class", "slots"), [(keras_sam.SAM, 4099), (keras_sam.SDNC, 8209)]
+)
+def test_compiled_loops_copy_no_memory(layer_class, slots):
+    words = 6
+    layer = layer_class(5, slots, words, index="exact", return_sequences=True)
     inputs = tf.zeros((1, 16, 3))
     layer.build(inputs.shape)
     arguments = (

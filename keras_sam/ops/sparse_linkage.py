@@ -100,7 +100,8 @@ def update_sparse_links(
 
     >>> links = keras_sam.ops.empty_links(1, slots=4, links_per_slot=2)
     >>> for slot in (1, 3):
-    ...     links = keras_sam.ops.update_sparse_links(links, [[slot]], [[1.0]], [[slot]])
+    ...     write = [[slot]], [[1.0]], [[slot]]
+    ...     links = keras_sam.ops.update_sparse_links(links, *write)
     >>> links.link_ends[0, 3].numpy()  # what was written before slot 3
     array([[1., 0.],
            [1., 0.]], dtype=float32)
@@ -203,7 +204,8 @@ def follow_links(links, slots):
 
     >>> links = keras_sam.ops.empty_links(1, slots=4, links_per_slot=1)
     >>> for slot in (1, 3):
-    ...     links = keras_sam.ops.update_sparse_links(links, [[slot]], [[1.0]], [[slot]])
+    ...     write = [[slot]], [[1.0]], [[slot]]
+    ...     links = keras_sam.ops.update_sparse_links(links, *write)
     >>> forward, backward = keras_sam.ops.follow_links(links, tf.constant([[1, 3]]))
     >>> [part[0, :, 0].numpy().tolist() for part in forward]
     [[3, 0], [1.0, 0.0]]
