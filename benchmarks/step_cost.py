@@ -1,4 +1,4 @@
-"""What does a step of SAM cost, in time and memory, as the memory grows?
+"""What does a step of SAM or SDNC cost, in time and memory, as the memory grows?
 
     python benchmarks/step_cost.py --long
     python benchmarks/step_cost.py --only sdnc,dnc --words 64,256,2048,1048576
@@ -125,7 +125,7 @@ def needed_bytes(case):
 
     For each time step an NTM keeps some five memories and a DNC four link matrices,
     and both as much as three steps besides; a SAM takes five memories, however long
-    the sequence.
+    the sequence, and an SDNC as much again for its links.
     """
     if case.kind == "lstm":
         return 0

@@ -208,7 +208,7 @@ def follow_links(links, slots):
     ...     links = keras_sam.ops.update_sparse_links(links, *write)
     >>> forward, backward = keras_sam.ops.follow_links(links, tf.constant([[1, 3]]))
     >>> [part[0, :, 0].numpy().tolist() for part in forward]
-    [[3, 0], [1.0, 0.0]]
+    [[3, 3], [1.0, 0.0]]
     >>> [part[0, :, 0].numpy().tolist() for part in backward]
     [[0, 1], [0.0, 1.0]]
     """
