@@ -1,6 +1,33 @@
 """The papers' tasks as endless, seeded `tf.data` streams, and their baseline."""
 
+from keras_sam.tasks.associative_recall import (
+    associative_recall_sequences,
+    associative_recall_task,
+)
 from keras_sam.tasks.baseline import lstm_baseline
 from keras_sam.tasks.copy import copy_sequences, copy_task
+from keras_sam.tasks.dynamic_ngrams import (
+    dynamic_ngrams_sequences,
+    dynamic_ngrams_task,
+    optimal_ngrams,
+)
+from keras_sam.tasks.order_recall import order_recall_sequences, order_recall_task
+from keras_sam.tasks.priority_sort import priority_sort_sequences, priority_sort_task
+from keras_sam.tasks.repeat_copy import repeat_copy_sequences, repeat_copy_task
 
-__all__ = ["copy_sequences", "copy_task", "lstm_baseline"]
+__all__ = [
+    "associative_recall_sequences",
+    "associative_recall_task",
+    "copy_sequences",
+    "copy_task",
+    "dynamic_ngrams_sequences",
+    "dynamic_ngrams_task",
+    "lstm_baseline",
+    "optimal_ngrams",
+    "order_recall_sequences",
+    "order_recall_task",
+    "priority_sort_sequences",
+    "priority_sort_task",
+    "repeat_copy_sequences",
+    "repeat_copy_task",
+]
