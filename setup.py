@@ -38,6 +38,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["keras_sam", "keras_sam.*"]),
+    package_data={"keras_sam.tasks": ["underground.csv", "underground.LICENSE"]},
     python_requires=">=3.11",
     install_requires=[
         "tensorflow~=2.20.0",
