@@ -10,7 +10,7 @@ if keras.backend.backend() != "tensorflow":
         "~/.keras/keras.json, before Keras is imported."
     )
 
-from keras_sam import index, metrics, ops, tasks  # noqa: E402
+from keras_sam import export, index, metrics, ops, tasks  # noqa: E402
 from keras_sam._version import __version__  # noqa: E402
 from keras_sam.cells import DAMCell, DNCCell, NTMCell, SAMCell  # noqa: E402
 from keras_sam.layers import DAM, DNC, NTM, SAM  # noqa: E402
@@ -26,6 +26,7 @@ __all__ = [
     "SAM",
     "SAMCell",
     "__version__",
+    "export",
     "index",
     "metrics",
     "ops",
