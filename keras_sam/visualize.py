@@ -144,7 +144,7 @@ def plot(recording, title=None):
     }
     if recording.usage is not None:
         pictures[recording.usage_name] = recording.usage
-    heights = [min(max(values.shape[1], 9), 24) for values in pictures.values()]
+    heights = [min(max(values.shape[1], 12), 24) for values in pictures.values()]
     heights += [14] * bool(recording.gates)
     figure = _figure(9, sum(heights) / 11 + 1.2)
     axes = figure.subplots(
@@ -299,11 +299,13 @@ def _headline(recording):
 
 def _of_heads(name, weights):
     heads = weights.shape[1]
-    return name if heads == 1 else f"{name}\n(most of {heads} heads)"
+    return name if heads == 1 else f"{name}\nof {heads} heads"
 
 
 def _figure(width, height):
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    # Room at the right for what colour bars are labelled with.
+    figure.get_layout_engine().set(rect=(0.0, 0.0, 0.98, 1.0))
     FigureCanvasAgg(figure)
     return figure
 
