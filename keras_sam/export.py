@@ -9,13 +9,51 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.frozen import FrozenStream
 from keras_sam.streaming import Stream, flowing, plain, recurrent_layers
 
 # Of the sequence that shows whether chunk by chunk gives what the whole gives.
 _TRIAL_STEPS, _TRIAL_SPLIT = 4, 1
 
 
-def export_saved_model(model, path, version=None, streaming=True):
+def memorise(model, inputs, states=None):
+    """Has a model read a long context, for `export_saved_model(memory=)`.
+
+    Args:
+        model: A built Keras model whose recurrent layers are called once each.
+        inputs: Tensor `[1, time, ...]`, the context; for several inputs, what the
+            model takes.
+        states: Optional dictionary from the names of recurrent layers to their states
+            before: what an earlier call returned, or a layer's
+            `get_initial_state(1, memory=)`. Layers not named start as always.
+
+    Returns:
+        A dictionary from the names of all recurrent layers to lists of tensors
+        `[1, size]`: their states after the last step.
+
+    Raises:
+        ValueError: If a recurrent layer is not there, called twice or given its
+            state by the model.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((None, 3)), keras_sam.SAM(8, memory_slots=256, name="sam")]
+    ... )
+    >>> memory = keras_sam.export.memorise(model, np.ones((1, 20, 3)))
+    >>> folder = keras_sam.export.export_saved_model(model, "served", memory=memory)
+    """
+    layers = recurrent_layers(model)
+    streams = _streams(layers, states, Stream)
+    states = {name: stream.initial_state(1) for name, stream in streams.items()}
+    with plain(layers.values(), xla=True), flowing(streams, states) as last:
+        model(inputs, training=False)
+    return {name: list(state.values()) for name, state in last.items()}
+
+
+def export_saved_model(
+    model, path, version=None, streaming=True, memory=None, index=None
+):
     """Writes a SavedModel for TensorFlow Serving.
 
     It needs TensorFlow alone where it runs: neither keras_sam nor Keras nor XLA. The
@@ -45,6 +83,13 @@ def export_saved_model(model, path, version=None, streaming=True):
             a model whose output at a step depends on no later step, which a short
             trial makes sure of, and whose sequences may have any length. Defaults to
             `True`.
+        memory: Optional dictionary from the names of recurrent layers to states, as
+            `memorise` returns: what every request starts from. The memory of a
+            `keras_sam.SAM` is frozen: stored once, shared by all requests, of which
+            each has copies of the slots that it touches alone (`keras_sam.frozen`).
+        index: How frozen words are found: as for `keras_sam.SAMCell`. With `"scann"`
+            the server needs ScaNN's operations: in Python `import scann` before the
+            model is loaded. Defaults to the layer's own index.
 
     Returns:
         The folder of the version, a string. It appears when it is complete: a server
@@ -77,17 +122,35 @@ def export_saved_model(model, path, version=None, streaming=True):
     folder = _version_folder(path, version)
     inputs = _named_inputs(model)
     layers = recurrent_layers(model)
-    for name, layer in layers.items():
-        _check_index(name, layer)
-    streams = {name: Stream(layer) for name, layer in layers.items()}
+    memory = memory or {}
+
+    def frozen(layer, start):
+        return (
+            FrozenStream(layer, start, index)
+            if _is_sparse(layer)
+            else Stream(layer, start)
+        )
+
+    streams = _streams(layers, memory, frozen)
+    for name in layers.keys() - memory.keys():
+        _check_index(name, layers[name])
     call = _caller(model, inputs)
+
+    def serving_default(**values):
+        # Layers that start as always are left as they are.
+        starting = {name: streams[name] for name in memory}
+        batch_size = tf.shape(next(iter(values.values())))[0]
+        with flowing(starting, _initial_states(starting, batch_size)):
+            return call(values)
+
     with plain(layers.values()):
-        signatures = {"serving_default": _trace(lambda **values: call(values), inputs)}
+        signatures = {"serving_default": _trace(serving_default, inputs)}
         if streaming:
             whole = signatures["serving_default"]
             signatures |= _streamed(call, inputs, streams, whole)
     module = tf.Module(name="keras_sam")
     module.weights = [variable.value for variable in model.variables]
+    module.starts = [stream.resources for stream in streams.values()]
     _save(module, folder, signatures)
     return str(folder)
 
@@ -122,13 +185,35 @@ def _named_inputs(model):
     }
 
 
+def _streams(layers, starts, make):
+    """A `Stream` for each layer, by name; those with a start as `make` makes them."""
+    starts = starts or {}
+    if not starts.keys() <= layers.keys():
+        raise ValueError(
+            f"States can be given for the recurrent layers, {sorted(layers)}. "
+            f"Received: {sorted(starts)}"
+        )
+    return {
+        name: make(layer, starts[name]) if name in starts else Stream(layer)
+        for name, layer in layers.items()
+    }
+
+
+def _initial_states(streams, batch_size):
+    return {name: stream.initial_state(batch_size) for name, stream in streams.items()}
+
+
+def _is_sparse(layer):
+    return hasattr(layer.cell, "index")
+
+
 def _check_index(name, layer):
     index = getattr(layer.cell, "index", None)
     if index is not None and not index.supports_export:
         raise ValueError(
-            f"The index of layer {name!r} cannot be part of a SavedModel. Rebuild the "
-            'model with index="exact" or "lsh" (the weights are the same: '
-            "`set_weights`). "
+            f"The index of layer {name!r} cannot be part of a SavedModel, unless its "
+            "memory is frozen: pass `memory`. Or rebuild the model with "
+            'index="exact" or "lsh": its weights are the same (`set_weights`). '
             f"Received: index={index!r}"
         )
 
@@ -187,9 +272,7 @@ def _stepwise(call, inputs, streams):
         check = _require(batch_size > 0, "`batch_size` must be at least 1")
         with tf.control_dependencies([check]):
             batch_size = tf.identity(batch_size)
-        return flat(
-            {name: stream.initial_state(batch_size) for name, stream in streams.items()}
-        )
+        return flat(_initial_states(streams, batch_size))
 
     def step(**values):
         states = {

@@ -23,7 +23,10 @@ class Stream:
 
     def __init__(self, layer, start=None):
         self.layer = layer
-        self._start = start
+        self._start = start and [tf.Variable(s, trainable=False) for s in start]
+        # What a SavedModel has to hold besides the layer's weights.
+        self.resources = tf.Module()
+        self.resources.start = self._start
 
     def initial_state(self, batch_size):
         """The states before the first step: a dictionary of tensors."""
@@ -121,15 +124,16 @@ def flowing(streams, states):
 
 
 @contextlib.contextmanager
-def plain(layers):
-    """While the model is called, its recurrent layers neither use XLA nor keep states.
+def plain(layers, xla=False):
+    """While the model is called, its recurrent layers keep no states, nor use XLA.
 
     Args:
         layers: Iterable of recurrent layers.
+        xla: Boolean, whether they may use XLA as they are set to.
     """
     with contextlib.ExitStack() as stack:
         for layer in layers:
-            for name in ("stateful", "jit_compile", "_jit_compile"):
+            for name in ["stateful"] + ["jit_compile", "_jit_compile"] * (not xla):
                 if hasattr(layer, name):
                     stack.enter_context(_set(layer, **{name: False}))
         yield
