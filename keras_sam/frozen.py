@@ -244,11 +244,11 @@ class FrozenStream(Stream):
         places = _count(own) + tf.cumsum(tf.cast(new, tf.int32), axis=1) - 1
         # The last place is never used: what is not new is thrown there.
         places = tf.where(new, places, tf.shape(own.slots)[1] - 1)
-        ages = tf.gather(self._rank, slots) - self._cell.memory_slots
+        ages = _take(self._rank, slots) - self._cell.memory_slots
         return Own(
             _scatter(own.slots, places, tf.where(new, slots, -1)),
             _scatter(own.ages, places, ages),
-            _scatter(own.rows, places, tf.gather(self._memory, slots)),
+            _scatter(own.rows, places, _take(self._memory, slots)),
         )
 
     def _next_in_order(self, own):
@@ -260,12 +260,12 @@ class FrozenStream(Stream):
         room = tf.shape(own.slots)[1]
         # Of the first so many in the order at least those few are missing.
         enough = room + heads
-        ranks = tf.gather(self._rank, tf.maximum(own.slots, 0))
+        ranks = _take(self._rank, tf.maximum(own.slots, 0))
         ranks = tf.where(own.slots >= 0, tf.minimum(ranks, enough), enough)
         missing = tf.ones((tf.shape(ranks)[0], enough + 1), tf.int32)
         missing = _scatter(missing, ranks, tf.zeros_like(ranks))
         _, ranks = tf.math.top_k(missing[:, :enough], heads)
-        return tf.gather(self._order, tf.minimum(ranks, slots - 1))
+        return _take(self._order, tf.minimum(ranks, slots - 1))
 
     def _least_recently_accessed(self, own):
         # Of equally old ones the lowest number: in one whole number for both.
@@ -290,7 +290,7 @@ class FrozenStream(Stream):
         )
         scores = tf.concat(
             [
-                _similarity(queries, tf.gather(self._memory, found)),
+                _similarity(queries, _take(self._memory, found)),
                 _similarity(queries, own.rows[:, tf.newaxis]),
             ],
             axis=-1,
@@ -331,7 +331,8 @@ class FrozenStream(Stream):
         def find_one(each):
             queries, own = each
             options = {"without": own[tf.newaxis]} if exact else {}
-            memory, queries = self._memory[tf.newaxis], queries[tf.newaxis]
+            memory = tf.convert_to_tensor(self._memory)[tf.newaxis]
+            queries = queries[tf.newaxis]
             return index.search(
                 tf.convert_to_tensor(index_state), memory, queries, count, **options
             )[0]
@@ -374,6 +375,13 @@ def _places(own, slots):
 def _count(own):
     """How many copies each request has, `[batch, 1]`."""
     return tf.reduce_sum(tf.cast(own.slots >= 0, tf.int32), axis=1, keepdims=True)
+
+
+def _take(variable, slots):
+    """A few entries of a variable."""
+    # Read first, which copies nothing. A gather straight from a variable would make
+    # every later reading of it a copy, of all of it.
+    return tf.gather(tf.convert_to_tensor(variable), slots)
 
 
 def _scatter(values, places, updates):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -164,6 +165,13 @@ def test_requests_share_the_memory_and_leave_nothing_behind(frozen):
         together = list(pool.map(lambda each: whole_of(signatures, each), requests))
     for got, expected in zip(together, alone, strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("name", ["full", "lsh", "scann"])
+def test_reading_never_copies_the_memory(name, frozen):
+    """After a gather straight from a variable each reading of it would be a copy."""
+    saved = Path(frozen(name)[2], "saved_model.pb").read_bytes()
+    assert b"ReadVariableOp" in saved and b"ResourceGather" not in saved
 
 
 def test_masked_steps_change_nothing(tmp_path):
