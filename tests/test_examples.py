@@ -1,9 +1,13 @@
 """The examples run as a user would run them."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import nbclient
+import nbformat
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -39,3 +43,22 @@ def test_long_recall_smoke(tmp_path):
     # Under the 4 of 8 bits that guessing gets wrong, and no more learned than that.
     assert results["test_wrong_bits_per_value"] < 3.9
     assert (tmp_path / "curve.png").stat().st_size > 10_000
+
+
+def test_quickstart_notebook():
+    notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("PORT = 8599", f"PORT = {port}")
+    # Its own checks are in it.
+    place = {"metadata": {"path": EXAMPLES}}
+    nbclient.NotebookClient(notebook, timeout=300, resources=place).execute()
+    pictures = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) == 2
