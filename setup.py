@@ -30,8 +30,9 @@ TEST = [
     *("pytest>=8", "hypothesis>=6.100", "dill"),
     *(*SERVE, "httpx", "nbclient", "ipykernel"),
 ]
-# The formatter's style may change between minor versions of ruff.
-DEV = [*TEST, "ruff~=0.17.6"]
+# The formatter's style may change between minor versions of ruff. locust: for
+# benchmarks/serving.py.
+DEV = [*TEST, "ruff~=0.17.6", "locust"]
 
 setup(
     name="keras_sam",

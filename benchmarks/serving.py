@@ -1,14 +1,16 @@
 """What serving costs: a server under load, and a frozen memory of a million words.
 
+    pip install -e ".[dev]"                         # locust
     python benchmarks/serving.py                    # both, some minutes
     python benchmarks/serving.py --parts load
     python benchmarks/serving.py --parts frozen --words 1024,1048576
 
 Question 1 (`load`): how long do 1, 8 and 64 clients at the same time wait for
 examples/serve.py with saved_models/copy_ntm, and are all answers right? Each client
-sends sequences of the copy task, one after the other, over one connection; each answer
-is compared with the SavedModel's own. Expected: throughput grows until the cores are
-busy, then the waiting time grows with the clients; no answer is wrong.
+(of locust, benchmarks/locustfile.py) sends sequences of the copy task, one after the
+other; each answer is compared with the SavedModel's own. Expected: throughput grows
+until the cores are busy, then the waiting time grows with the clients; no answer is
+wrong.
 
 Question 2 (`frozen`): what do the first request, a later one and 100 at the same time
 cost from a frozen memory, in seconds and in resident memory? Expected: with LSH hardly
@@ -17,7 +19,6 @@ requests.
 """
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
@@ -80,38 +81,38 @@ def expected_answers(sequences):
     return [whole(inputs=tf.constant(each))["outputs"].numpy() for each in sequences]
 
 
-async def client(number, url, bodies, expected, until, times):
-    wrong = 0
-    async with httpx.AsyncClient(timeout=60.0) as connection:
-        request = number
-        while time.perf_counter() < until:
-            which = request % len(bodies)
-            start = time.perf_counter()
-            reply = await connection.post(f"{url}:predict", content=bodies[which])
-            times.append(time.perf_counter() - start)
-            answer = np.float32(reply.json().get("outputs", []))
-            wrong += not np.array_equal(answer, expected[which])
-            request += 7  # Not all clients ask the same at the same time.
-    return wrong
-
-
-async def load(clients, url, bodies, expected, seconds):
-    times = []
-    start = time.perf_counter()
-    wrong = await asyncio.gather(
-        *(
-            client(number, url, bodies, expected, start + seconds, times)
-            for number in range(clients)
-        )
+def load(clients, url, questions, seconds):
+    """Runs locust, a load generator, in a process of its own."""
+    path = url.split("/", 3)[3]
+    environment = {
+        **os.environ,
+        "SERVING_QUESTIONS": questions,
+        "SERVING_PATH": f"/{path}:predict",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "locust", "-f", ROOT / "benchmarks/locustfile.py"]
+        + ["--headless", "--json", "--host", url.removesuffix(f"/{path}")]
+        + ["--users", str(clients), "--spawn-rate", str(clients)]
+        + ["--run-time", f"{seconds:g}s", "--exit-code-on-error", "0"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    elapsed = time.perf_counter() - start
+    (row,) = json.loads(done.stdout)
+    # Waiting times by milliseconds, rounded by locust.
+    times = np.repeat(
+        [float(time) for time in row["response_times"]],
+        list(row["response_times"].values()),
+    )
+    elapsed = row["last_request_timestamp"] - row["start_time"]
     return {
         "clients": clients,
-        "requests": len(times),
-        "wrong_answers": sum(wrong),
-        "requests_per_second": round(len(times) / elapsed, 1),
-        "milliseconds_median": round(1e3 * np.median(times), 1),
-        "milliseconds_99_percent": round(1e3 * np.quantile(times, 0.99), 1),
+        "requests": row["num_requests"],
+        "failed_or_wrong": row["num_failures"],
+        "requests_per_second": round(row["num_requests"] / elapsed, 1),
+        "milliseconds_median": float(np.median(times)),
+        "milliseconds_99_percent": float(np.quantile(times, 0.99)),
     }
 
 
@@ -127,12 +128,15 @@ def measure_load(arguments):
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=-3)
     try:
         wait_for(url, server)
-        asyncio.run(load(1, url, bodies, expected, 2.0))  # warm
-        results = []
-        for clients in map(int, arguments.clients.split(",")):
-            row = load(clients, url, bodies, expected, arguments.seconds)
-            results.append(asyncio.run(row))
-            print(results[-1], flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            questions = f"{folder}/questions.npz"
+            answers = {f"answer_{i}": answer for i, answer in enumerate(expected)}
+            np.savez(questions, bodies=bodies, **answers)
+            load(1, url, questions, 2.0)  # warm
+            results = []
+            for clients in map(int, arguments.clients.split(",")):
+                results.append(load(clients, url, questions, arguments.seconds))
+                print(results[-1], flush=True)
     finally:
         server.terminate()
         server.wait()
