@@ -2,10 +2,14 @@
 
 import inspect
 import json
+import socket
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import nbclient
+import nbformat
 
 import keras_sam
 
@@ -82,3 +86,22 @@ def test_recipes_are_of_existing_tasks():
     # Every task has one.
     tasks = {name for name in streams if f"{name}_task" in keras_sam.tasks.__all__}
     assert tasks <= names
+
+
+def test_quickstart_notebook():
+    notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for cell in notebook.cells:
+        cell.source = cell.source.replace("PORT = 8599", f"PORT = {port}")
+    # Its own checks are in it.
+    place = {"metadata": {"path": EXAMPLES}}
+    nbclient.NotebookClient(notebook, timeout=300, resources=place).execute()
+    pictures = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) == 2

@@ -5,5 +5,11 @@ from keras_sam.callbacks.curriculum import (
     ExponentialCurriculum,
     LessonCurriculum,
 )
+from keras_sam.callbacks.tensorboard import MemoryTensorBoard
 
-__all__ = ["Curriculum", "ExponentialCurriculum", "LessonCurriculum"]
+__all__ = [
+    "Curriculum",
+    "ExponentialCurriculum",
+    "LessonCurriculum",
+    "MemoryTensorBoard",
+]

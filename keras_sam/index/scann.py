@@ -84,6 +84,8 @@ class ScaNN(Index):
     array([[[1, 2]]], dtype=int32)
     """
 
+    supports_export = False
+
     def __init__(
         self,
         brute_force_up_to=4096,
