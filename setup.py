@@ -24,10 +24,15 @@ def read_long_description():
 
 
 # tfds.testing imports dill without asking for it.
-TEST = ["pytest>=8", "hypothesis>=6.100", "dill"]
 SERVE = ["fastapi", "uvicorn"]
-# The formatter's style may change between minor versions of ruff.
-DEV = [*TEST, "ruff~=0.17.6"]
+# httpx: for FastAPI's test client. nbclient and ipykernel: for the notebook.
+TEST = [
+    *("pytest>=8", "hypothesis>=6.100", "dill"),
+    *(*SERVE, "httpx", "nbclient", "ipykernel"),
+]
+# The formatter's style may change between minor versions of ruff. locust: for
+# benchmarks/serving.py.
+DEV = [*TEST, "ruff~=0.17.6", "locust"]
 
 setup(
     name="keras_sam",
@@ -38,6 +43,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["keras_sam", "keras_sam.*"]),
+    package_data={"keras_sam.tasks": ["underground.csv", "underground.LICENSE"]},
     python_requires=">=3.11",
     install_requires=[
         "tensorflow~=2.20.0",

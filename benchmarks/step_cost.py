@@ -16,7 +16,8 @@ SAM also the bytes that a step records for the backward pass. SAM starts from a 
 memory or from one full of random rows; the exact index compares every word written,
 so that a full memory costs it O(N) (`--index exact,lsh` sets another beside it), and
 sequences from a fresh one are short enough for it to compare 1,024 words at most.
-`--long` adds very long sequences, in which its cost grows.
+`--long` adds very long sequences, in which its cost grows; `--parts rows` measures SAM
+with some and with more rows in its largest memory.
 
 Expected: SAM's time and memory per step hardly depend on N, time within a small factor
 of the LSTM's; the NTM's grow with N, the DNC's with N^2 (its links), until no memory
@@ -71,12 +72,14 @@ class Case(NamedTuple):
     batch: int
     lengths: tuple[int, int]
     index: str | None
+    rows: int = 0  # random ones that a memory starts with, unless it is full
 
     @property
     def name(self):
         index = "" if self.index is None else f", {self.index} index"
         words = "" if self.words is None else f", {self.words:,} words"
-        return f"{self.kind}{index}{words}, batch {self.batch}"
+        rows = f", {self.rows:,} rows in it" if self.rows else ""
+        return f"{self.kind}{index}{words}{rows}, batch {self.batch}"
 
 
 # Which cases.
@@ -169,9 +172,10 @@ def make_layer(kind, words, index):
 
 
 def initial_state(layer, case):
-    if case.kind != "sam_full":
+    rows = case.words if case.kind == "sam_full" else case.rows
+    if not rows:
         return layer.get_initial_state(case.batch)
-    rows = tf.random.normal((case.batch, case.words, WORD_SIZE))
+    rows = tf.random.normal((case.batch, rows, WORD_SIZE))
     return layer.get_initial_state(case.batch, memory=rows)
 
 
@@ -413,6 +417,32 @@ def memory_part(options):
         yield so_far
 
 
+def rows_part(options):
+    """Does a step's time grow with the rows that are in the index?"""
+    cases = [
+        Case("sam", max(options.words), 1, options.lengths, index, rows)
+        for index in options.index
+        for rows in options.rows
+    ]
+    result = in_process(measure_times, cases=cases, rounds=options.rounds)
+    cases = result["cases"]
+    result["ratios"] = [
+        {
+            "of": f"{over['index']}, {over['rows']:,} rows",
+            "to": f"{under['index']}, {under['rows']:,} rows",
+            **summary(np.divide(over["rounds"], under["rounds"])),
+        }
+        for over in cases
+        for under in cases
+        # More rows to fewer, and an index to the one before it.
+        if (over["index"] == under["index"] and over["rows"] > under["rows"])
+        or (over["rows"] == under["rows"] and cases.index(over) > cases.index(under))
+    ]
+    for ratio in result["ratios"]:
+        report(f"{ratio['of']} : {ratio['to']} = {ratio['median']}")
+    yield result
+
+
 def long_part(options):
     words = max(options.words)
     results = []
@@ -559,10 +589,11 @@ def parse_options():
         text += "" if default is None else " (%(default)s)"
         parser.add_argument(name, default=default, type=kind, help=text)
 
-    add("--parts", "time,memory,picture", "of time, memory, long and picture")
+    add("--parts", "time,memory,picture", "of time, memory, rows, long and picture")
     add("--only", ",".join(KINDS), "what to measure")
     add("--index", "exact", "SAM's indexes, by name")
     add("--words", ",".join(str(4**i) for i in range(5, 11)), "sizes N", numbers)
+    add("--rows", "4096,131072", "in SAM's largest memory, for `rows`", numbers)
     add("--batches", "1,8", "batch sizes; the picture shows the first", numbers)
     add("--rounds", 11, "rounds of timing", int)
     add("--repeats", 3, "processes for each peak of memory", int)
@@ -583,6 +614,8 @@ def parse_options():
         options.lengths, options.memory_lengths = (4, 12), (8, 24)
         options.long_lengths = (64, 32)
         options.long, options.max_gib = True, 0.001
+        options.parts.append("rows")
+        options.rows = [16, 64]
     if options.long and "long" not in options.parts:
         options.parts.append("long")
     if options.output is None:
@@ -598,6 +631,7 @@ def main():
     for name, part in (
         ("time", time_part),
         ("memory", memory_part),
+        ("rows", rows_part),
         ("long", long_part),
     ):
         if name in options.parts:

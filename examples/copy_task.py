@@ -19,7 +19,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -31,6 +30,7 @@ import matplotlib
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from training import LearningCurve, export
 
 import keras_sam
 import keras_sam.datasets
@@ -47,21 +47,6 @@ BITS = 8
 MEMORY_SLOTS = {"ntm": 128, "dnc": 32, "sam": 64, "sdnc": 64}
 TEST_MEMORY_SLOTS = {"ntm": 128, "dnc": 128, "sam": 1024, "sdnc": 1024}
 SPARSE = {"sam": keras_sam.SAM, "sdnc": keras_sam.SDNC}
-
-CHECK_EXPORT = """
-import sys
-import numpy as np
-import tensorflow as tf
-
-folder, examples = sys.argv[1:]
-examples = np.load(examples)
-model = tf.saved_model.load(folder)
-outputs = model.serve(examples["inputs"]).numpy()
-assert "keras_sam" not in sys.modules
-same = np.array_equal(outputs > 0.5, examples["bits"])
-print("SavedModel in a new process:", "the same bits" if same else "OTHER BITS")
-sys.exit(0 if same else 1)
-"""
 
 
 def parse_arguments():
@@ -167,28 +152,6 @@ def load_data(arguments):
         split.padded_batch(250, shapes, drop_remainder=True).cache()
         for split in (validation, test)
     )
-
-
-class LearningCurve(keras.callbacks.Callback):
-    """Keeps the errors against the sequences seen."""
-
-    def __init__(self, sequences_per_epoch):
-        super().__init__()
-        self.sequences_per_epoch = sequences_per_epoch
-        self.points = []
-
-    def on_train_begin(self, logs=None):
-        self.start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.points.append(
-            {
-                "sequences": (epoch + 1) * self.sequences_per_epoch,
-                "seconds": round(time.perf_counter() - self.start, 1),
-                "bit_errors": float(logs["bit_errors"]),
-                "validation_bit_errors": float(logs["val_bit_errors"]),
-            }
-        )
 
 
 def train(model, arguments):
@@ -299,23 +262,6 @@ def draw(model, arguments, path):
     plt.close(figure)
 
 
-def export(model, arguments):
-    """A SavedModel, checked where keras_sam is not even imported."""
-    folder = arguments.output / "1"
-    model.export(folder, verbose=False)
-    inputs, _, _ = copy_sequences(1, [arguments.max_length, 3, 1], BITS)
-    examples = arguments.output / "examples.npz"
-    bits = model.predict(inputs, verbose=0) > 0.5
-    np.savez_compressed(examples, inputs=inputs, bits=bits)
-    try:
-        subprocess.run(
-            [sys.executable, "-c", CHECK_EXPORT, str(folder), str(examples)],
-            check=True,
-        )
-    finally:
-        examples.unlink()
-
-
 def main():
     arguments = parse_arguments()
     keras.utils.set_random_seed(arguments.seed)
@@ -340,7 +286,8 @@ def main():
         ablation["bit_errors_without_writing"] = evaluate_without_writing(model, length)
 
     draw(model, arguments, arguments.output / "memory.png")
-    export(model, arguments)
+    examples, _, _ = copy_sequences(1, [arguments.max_length, 3, 1], BITS)
+    export(model, examples, arguments.output)
     results = {
         "command": " ".join(["python", "examples/copy_task.py", *sys.argv[1:]]),
         "machine": f"{os.cpu_count()} cores, {platform.processor() or 'CPU'}",

@@ -10,7 +10,15 @@ if keras.backend.backend() != "tensorflow":
         "~/.keras/keras.json, before Keras is imported."
     )
 
-from keras_sam import index, metrics, ops, tasks  # noqa: E402
+from keras_sam import (  # noqa: E402
+    callbacks,
+    export,
+    index,
+    metrics,
+    ops,
+    tasks,
+    visualize,
+)
 from keras_sam._version import __version__  # noqa: E402
 from keras_sam.cells import DAMCell, DNCCell, NTMCell, SAMCell, SDNCCell  # noqa: E402
 from keras_sam.layers import DAM, DNC, NTM, SAM, SDNC  # noqa: E402
@@ -28,9 +36,12 @@ __all__ = [
     "SDNC",
     "SDNCCell",
     "__version__",
+    "callbacks",
+    "export",
     "index",
     "metrics",
     "ops",
     "resize_memory",
     "tasks",
+    "visualize",
 ]

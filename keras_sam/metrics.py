@@ -77,15 +77,74 @@ class BitErrors(keras.metrics.Mean):
             ops.less_equal(y_pred, self.threshold),
         )
         wrong = ops.cast(ops.logical_not(right), self.dtype)
-        for weight in (sample_weight, mask):
-            if weight is not None:
-                weight = ops.cast(ops.convert_to_tensor(weight), self.dtype)
-                wrong = wrong * _align(weight, wrong.shape)
-        per_sequence = ops.sum(wrong, axis=tuple(range(1, len(wrong.shape))))
-        super().update_state(per_sequence)
+        super().update_state(_sum_per_sequence(wrong, sample_weight, mask))
 
     def get_config(self):
         return {**super().get_config(), "threshold": self.threshold}
+
+
+@keras.saving.register_keras_serializable(package="keras_sam")
+class SequenceAccuracy(keras.metrics.Mean):
+    """Fraction of the sequences that have no mistake.
+
+    The class that is predicted is the greatest of the last axis. A sequence is right if
+    at all steps that count (where `sample_weight` is not 0) all its classes are right.
+    A NaN prediction is wrong.
+
+    Pass it as `compile(weighted_metrics=[SequenceAccuracy()])`: with `metrics=` Keras
+    hands it no `sample_weight` and every step counts.
+
+    Args:
+        name: String, the name in logs. Defaults to `"sequence_accuracy"`.
+        dtype: The dtype of the running sums. Defaults to `keras.config.floatx()`.
+
+    Call arguments:
+        y_true: One-hot classes of shape `[batch, time, ..., classes]`, such as
+            `[batch, time, 9, 10]` for the digits of the graph tasks.
+        y_pred: Predictions of the same shape.
+        sample_weight: Weights of shape `[batch, time]`, or `None`: every step counts.
+
+    Raises:
+        ValueError: If the shapes of `y_true` and `y_pred` differ, or `sample_weight`
+            does not match their leading axes.
+
+    Reference: Graves et al. 2016 (https://doi.org/10.1038/nature20101) score answers
+    as a whole.
+
+    Example:
+
+    >>> metric = keras_sam.metrics.SequenceAccuracy()
+    >>> y_true = np.eye(3)[[[0, 2], [1, 1]]]  # 2 sequences of 2 steps
+    >>> y_pred = np.eye(3)[[[0, 2], [1, 0]]]
+    >>> metric.update_state(y_true, y_pred)
+    >>> float(metric.result())
+    0.5
+    """
+
+    def __init__(self, name="sequence_accuracy", dtype=None):
+        super().__init__(name=name, dtype=dtype)
+        self._direction = "up"
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        mask = getattr(y_pred, "_keras_mask", None)
+        y_true = ops.convert_to_tensor(y_true)
+        y_pred = ops.convert_to_tensor(y_pred)
+        _check_same_shape(y_true.shape, y_pred.shape)
+        right = ops.logical_and(
+            ops.equal(ops.argmax(y_true, axis=-1), ops.argmax(y_pred, axis=-1)),
+            ops.logical_not(ops.any(ops.isnan(y_pred), axis=-1)),
+        )
+        wrong = ops.cast(ops.logical_not(right), self.dtype)
+        mistakes = _sum_per_sequence(wrong, sample_weight, mask)
+        super().update_state(ops.equal(mistakes, 0))
+
+
+def _sum_per_sequence(wrong, *weights):
+    for weight in weights:
+        if weight is not None:
+            weight = ops.cast(ops.convert_to_tensor(weight), wrong.dtype)
+            wrong = wrong * _align(weight, wrong.shape)
+    return ops.sum(wrong, axis=tuple(range(1, len(wrong.shape))))
 
 
 def _check_same_shape(true_shape, pred_shape):

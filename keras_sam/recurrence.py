@@ -386,7 +386,7 @@ class SparseRecurrence(Sequence):
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
             of_weights, factors = watched.add(
-                of_weights, factors, t, gradients[len(sources) :]
+                of_weights, factors, t, gradients[len(sources) :], way.update
             )
             of_step = gradients[0]
             of_old_small = tf.nest.pack_sequence_as(
@@ -402,20 +402,22 @@ class SparseRecurrence(Sequence):
             of_inputs = of_inputs.write(t, of_step)
             return t, of_memory, of_small, of_output, of_inputs, of_weights, factors
 
+        length = sequences.shape[1] or tf.shape(sequences)[1]
+        # Outside XLA all at once: there TensorFlow's optimizer breaks large graphs
+        # with a loop in a loop (it adds up gradients in variables of the inner one).
+        size = CHUNK if self._jit_compile else length
+
         def chunk(t, of_memory, of_small, of_output, of_inputs, of_weights):
-            end = (t - 1) // CHUNK * CHUNK
+            end = tf.maximum((t - 1) // size * size, 0)
+            factors = [way.own(each) for each in weights.no_factors(size, batch)]
             *carry, of_weights, factors = tf.while_loop(
                 lambda t, *_: t > end,
                 step,
-                (
-                    *(t, of_memory, of_small, of_output, of_inputs, of_weights),
-                    weights.no_factors(CHUNK, batch),
-                ),
+                (t, of_memory, of_small, of_output, of_inputs, of_weights, factors),
                 parallel_iterations=1,
             )
             return *carry, weights.multiply(of_weights, factors)
 
-        length = sequences.shape[1] or tf.shape(sequences)[1]
         of_inputs = tf.TensorArray(
             sequences.dtype, size=length, element_shape=sequences[:, 0].shape
         )
@@ -425,19 +427,19 @@ class SparseRecurrence(Sequence):
             final.read_vectors,
             tf.nest.flatten(final.controller),
         )
-        _, of_memory, of_small, _, of_inputs, of_weights = tf.while_loop(
-            lambda t, *_: t > 0,
-            chunk,
-            (
-                steps,
-                of_memory,
-                of_small,
-                tf.zeros_like(of_outputs[0]),
-                of_inputs,
-                weights.zeros(),
-            ),
-            parallel_iterations=1,
+        carry = (
+            steps,
+            of_memory,
+            of_small,
+            tf.zeros_like(of_outputs[0]),
+            of_inputs,
+            weights.zeros(),
         )
+        if self._jit_compile:
+            carry = tf.while_loop(lambda t, *_: t > 0, chunk, carry)
+        else:
+            carry = chunk(*carry)
+        _, of_memory, of_small, _, of_inputs, of_weights = carry
         cell.reset_dropout_mask()
         fields = {
             name: tf.zeros_like(value)

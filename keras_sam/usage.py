@@ -117,8 +117,9 @@ def mark_accessed(levels, slots, accessed, time, update=tf.tensor_scatter_nd_upd
     marked = [update(levels[0], _places(slots), times)]
     for level in levels[1:]:
         slots = slots // BRANCHING
-        children = slots[..., tf.newaxis] * BRANCHING + tf.range(BRANCHING)
-        times = tf.reduce_min(tf.gather(marked[-1], children, batch_dims=1), axis=-1)
+        below = marked[-1]
+        children = tf.reshape(below, (-1, below.shape[1] // BRANCHING, BRANCHING))
+        times = tf.reduce_min(tf.gather(children, slots, batch_dims=1), axis=-1)
         marked.append(update(level, _places(slots), times))
     return marked
 

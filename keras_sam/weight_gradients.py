@@ -101,7 +101,7 @@ class Watched:
         others = [self._variables[position].value for position in self._others]
         return [*others, *[product.output for product in self.products]]
 
-    def add(self, sums, factors, step, gradients):
+    def add(self, sums, factors, step, gradients, update=tf.tensor_scatter_nd_update):
         """Takes in the gradients of `tensors` at a step.
 
         Args:
@@ -109,6 +109,7 @@ class Watched:
             factors: List of two tensors `[steps, batch, width]`.
             step: Integer tensor; the factors of a step are kept at its remainder.
             gradients: List of tensors.
+            update: Function to set values with, see `keras_sam.buffers`.
 
         Returns:
             The new sums and factors.
@@ -122,9 +123,9 @@ class Watched:
         new = [
             tf.concat(each, axis=-1) for each in (lefts, gradients[len(self._others) :])
         ]
-        at = tf.reshape(step % factors[0].shape[0], (1, 1))
+        at = tf.reshape(step % tf.shape(factors[0])[0], (1, 1))
         return sums, [
-            tf.tensor_scatter_nd_update(factor, at, each[tf.newaxis])
+            update(factor, at, each[tf.newaxis])
             for factor, each in zip(factors, new, strict=True)
         ]
 

@@ -1,11 +1,11 @@
-"""BitErrors against a count in plain Python."""
+"""The metrics against counts in plain Python."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_sam.metrics import BitErrors
+from keras_sam.metrics import BitErrors, SequenceAccuracy
 
 
 def count(y_true, y_pred, sample_weight=None, threshold=0.5):
@@ -162,3 +162,38 @@ def test_refuses_shapes(true, pred, weight, expected):
     weight = None if weight is None else np.ones(weight)
     with pytest.raises(ValueError, match=expected):
         BitErrors().update_state(np.ones(true), np.ones(pred), weight)
+
+
+@pytest.mark.parametrize("how", ["eager", "xla"])
+def test_sequence_accuracy(how):
+    rng = np.random.default_rng(0)
+    # Often right, so that some sequences are right as a whole.
+    true = rng.integers(0, 3, (50, 4, 2))
+    pred = np.where(rng.random(true.shape) < 0.9, true, rng.integers(0, 3, true.shape))
+    y_true, y_pred = np.eye(3)[true], np.eye(3, dtype="float32")[pred] * 0.4 + 0.1
+    y_pred[7, 1, 1, 2] = np.nan
+    true[7, 1, 1] = pred[7, 1, 1] = 0
+    sample_weight = rng.integers(0, 2, (50, 4))
+    sample_weight[7, 1] = 1
+    expected = []
+    for i in range(50):
+        steps = [t for t in range(4) if sample_weight[i, t]]
+        expected.append(i != 7 and all((true[i, t] == pred[i, t]).all() for t in steps))
+    assert 10 < sum(expected) < 45
+    metric = SequenceAccuracy()
+    update = metric.update_state
+    if how == "xla":
+        update = tf.function(update, jit_compile=True)
+    for part in (slice(0, 20), slice(20, 50)):
+        update(
+            tf.constant(y_true[part]),
+            tf.constant(y_pred[part]),
+            tf.constant(sample_weight[part]),
+        )
+    np.testing.assert_allclose(metric.result(), np.mean(expected), rtol=1e-6)
+    again = keras.metrics.deserialize(keras.metrics.serialize(metric))
+    assert type(again) is SequenceAccuracy
+    with pytest.raises(ValueError, match="same shape"):
+        metric.update_state(y_true, y_pred[:, :, :1])
+    with pytest.raises(ValueError, match="leading axes"):
+        metric.update_state(y_true, y_pred, sample_weight[:, :3])

@@ -280,8 +280,12 @@ class SAMCell(AccessCell):
         Returns:
             Integer tensor `[batch, writes]`, head by head.
         """
-        slots = tf.reshape(read_slots, (-1, self.write_heads, self.writes_per_head - 1))
         oldest = usage.least_recently_accessed(tree, self.write_heads)
+        return self.join_write_slots(read_slots, oldest)
+
+    def join_write_slots(self, read_slots, oldest):
+        """The same from the least recently accessed slots, `[batch, heads]`."""
+        slots = tf.reshape(read_slots, (-1, self.write_heads, self.writes_per_head - 1))
         slots = tf.concat([slots, oldest[..., tf.newaxis]], axis=-1)
         return tf.reshape(slots, (-1, self.write_heads * self.writes_per_head))
 

@@ -16,6 +16,33 @@ except ImportError as error:
         "not be imported. Install it with `pip install tensorflow-datasets`."
     ) from error
 
+from keras_sam.datasets.associative_recall_task import (
+    AssociativeRecallTask,
+    AssociativeRecallTaskConfig,
+)
 from keras_sam.datasets.copy_task import CopyTask, CopyTaskConfig
+from keras_sam.datasets.dynamic_ngrams_task import (
+    DynamicNgramsTask,
+    DynamicNgramsTaskConfig,
+)
+from keras_sam.datasets.order_recall_task import OrderRecallTask, OrderRecallTaskConfig
+from keras_sam.datasets.priority_sort_task import (
+    PrioritySortTask,
+    PrioritySortTaskConfig,
+)
+from keras_sam.datasets.repeat_copy_task import RepeatCopyTask, RepeatCopyTaskConfig
 
-__all__ = ["CopyTask", "CopyTaskConfig"]
+__all__ = [
+    "AssociativeRecallTask",
+    "AssociativeRecallTaskConfig",
+    "CopyTask",
+    "CopyTaskConfig",
+    "DynamicNgramsTask",
+    "DynamicNgramsTaskConfig",
+    "OrderRecallTask",
+    "OrderRecallTaskConfig",
+    "PrioritySortTask",
+    "PrioritySortTaskConfig",
+    "RepeatCopyTask",
+    "RepeatCopyTaskConfig",
+]

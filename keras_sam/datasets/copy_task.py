@@ -2,10 +2,7 @@
 
 import dataclasses
 
-import numpy as np
-import tensorflow_datasets as tfds
-
-from keras_sam.arguments import check_positive_integer
+from keras_sam.datasets.builder import TaskBuilder, TaskConfig, multiples
 from keras_sam.tasks.copy import copy_sequences
 
 _DESCRIPTION = """
@@ -21,21 +18,9 @@ one in `max_length` sequences of the validation and test splits also occurs in
 the training split. From length 3 on a repetition is unlikely.
 """
 
-_CITATION = """
-@article{graves2014neural,
-  title={Neural {T}uring Machines},
-  author={Graves, Alex and Wayne, Greg and Danihelka, Ivo},
-  journal={arXiv preprint arXiv:1410.5401},
-  year={2014}
-}
-"""
-
-_BITS = 8
-_SEQUENCES_PER_CALL = 1000
-
 
 @dataclasses.dataclass(eq=False)
-class CopyTaskConfig(tfds.core.BuilderConfig):
+class CopyTaskConfig(TaskConfig):
     """Lengths and split sizes of a `CopyTask`.
 
     Attributes:
@@ -60,16 +45,17 @@ class CopyTaskConfig(tfds.core.BuilderConfig):
     """
 
     max_length: int = 20
-    train_size: int = 64_000
-    held_out_size: int = 1_000
-    longer_size: int = 200
 
-    def __post_init__(self):
-        for name in ("max_length", "train_size", "held_out_size", "longer_size"):
-            setattr(self, name, check_positive_integer(name, getattr(self, name)))
+    @property
+    def ranges(self):
+        return ((1, self.max_length),)
+
+    @property
+    def longer(self):
+        return multiples(self.max_length)
 
 
-class CopyTask(tfds.core.GeneratorBasedBuilder):
+class CopyTask(TaskBuilder):
     """The copy task as a `tensorflow_datasets` builder named `copy_task`.
 
     Configurations: `"length_20"` (the default, the paper's) and `"length_10"`,
@@ -121,8 +107,9 @@ class CopyTask(tfds.core.GeneratorBasedBuilder):
     (None, 9)
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    DESCRIPTION = _DESCRIPTION
+    WIDTHS = (9, 8)
+    sequences = staticmethod(copy_sequences)
     # The first configuration is the default one.
     BUILDER_CONFIGS = [
         CopyTaskConfig(
@@ -132,60 +119,3 @@ class CopyTask(tfds.core.GeneratorBasedBuilder):
         )
         for max_length in (20, 10)
     ]
-
-    def _info(self):
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=_DESCRIPTION,
-            features=tfds.features.FeaturesDict(
-                {
-                    "inputs": _bit_feature((None, _BITS + 1)),
-                    "targets": _bit_feature((None, _BITS)),
-                    "sample_weight": _bit_feature((None,)),
-                }
-            ),
-            supervised_keys=("inputs", "targets", "sample_weight"),
-            homepage="https://arxiv.org/abs/1410.5401",
-            citation=_CITATION,
-        )
-
-    def _split_generators(self, dl_manager):
-        config = self.builder_config
-        shortest_longest_size = {
-            "train": (1, config.max_length, config.train_size),
-            "validation": (1, config.max_length, config.held_out_size),
-            "test": (1, config.max_length, config.held_out_size),
-        }
-        for factor in (2, 4, 6):
-            length = factor * config.max_length
-            split = f"test_{length}"
-            shortest_longest_size[split] = (length, length, config.longer_size)
-        return {
-            split: self._generate_examples([config.max_length, index], *rest)
-            for index, (split, rest) in enumerate(shortest_longest_size.items())
-        }
-
-    def _generate_examples(self, seed, shortest, longest, size):
-        rng = np.random.default_rng(seed)
-        lengths = rng.integers(shortest, longest + 1, size=size)
-        for start in range(0, size, _SEQUENCES_PER_CALL):
-            chunk = lengths[start : start + _SEQUENCES_PER_CALL]
-            sequences = zip(chunk, *copy_sequences(rng, chunk, _BITS), strict=True)
-            for key, (length, inputs, targets, weight) in enumerate(sequences, start):
-                steps = 2 * length + 1
-                yield (
-                    key,
-                    {
-                        "inputs": inputs[:steps],
-                        "targets": targets[:steps],
-                        "sample_weight": weight[:steps],
-                    },
-                )
-
-
-def _bit_feature(shape):
-    # float32 goes into any model and loss without a cast; compressed, it takes
-    # less room on disk than uncompressed uint8.
-    return tfds.features.Tensor(
-        shape=shape, dtype=np.float32, encoding=tfds.features.Encoding.ZLIB
-    )

@@ -16,10 +16,12 @@ class Index(abc.ABC):
     Attributes:
         is_exact: Boolean, whether it always finds the K most alike.
         supports_jit: Boolean, whether XLA can compile it.
+        supports_export: Boolean, whether a SavedModel can contain it.
     """
 
     is_exact = False
     supports_jit = False
+    supports_export = True
 
     @abc.abstractmethod
     def state_size(self, memory_slots, word_size):

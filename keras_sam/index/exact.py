@@ -48,12 +48,16 @@ class Exact(Index):
             needed = tf.where(active[:, tf.newaxis], needed, 0)
         return tf.maximum(state, tf.cast(needed, state.dtype))
 
-    def search(self, state, memory, queries, count):
+    def search(self, state, memory, queries, count, without=None):
+        """As `Index.search`; `without`: slots `[batch, n]` that do not count."""
         memory, queries = tf.stop_gradient(memory), tf.stop_gradient(queries)
         slots = memory.shape[1]
         chunk = min(CHUNK, slots)
         batch, heads = tf.shape(queries)[0], queries.shape[1]
-        needed = tf.minimum(slots, tf.cast(tf.reduce_max(state), tf.int32) + count)
+        needed = tf.cast(tf.reduce_max(state), tf.int32) + count
+        if without is not None:
+            needed += tf.shape(without)[1]
+        needed = tf.minimum(slots, needed)
 
         def compare(start, scores, found):
             # The last chunk begins early enough to be whole: what the one before
@@ -64,7 +68,11 @@ class Exact(Index):
             rows = tf.ensure_shape(rows, (None, chunk, memory.shape[2]))
             similarity = _similarity(queries, rows)
             numbers = begin + tf.range(chunk)
-            similarity = tf.where(numbers >= start, similarity, similarity.dtype.min)
+            counts = numbers >= start
+            if without is not None:
+                named = numbers[:, tf.newaxis] == without[:, tf.newaxis]
+                counts &= ~tf.reduce_any(named, axis=-1)[:, tf.newaxis]
+            similarity = tf.where(counts, similarity, similarity.dtype.min)
             # What was found before stands first and so wins the ties.
             scores = tf.concat([scores, similarity], axis=-1)
             numbers = tf.broadcast_to(numbers, (batch, heads, chunk))

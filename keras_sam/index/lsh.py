@@ -279,11 +279,10 @@ class LSH(Index):
         rivals = buckets[..., tf.newaxis, :] == buckets[..., tf.newaxis]
         rivals &= enters[..., tf.newaxis, :] & (order < order[:, tf.newaxis])
         rank = tf.reduce_sum(tf.cast(rivals, tf.int32), axis=-1)
-        is_next = tf.cast(free == rank[..., tf.newaxis] + 1, tf.int8)
+        is_next = free == rank[..., tf.newaxis] + 1
+        next_free = tf.reduce_min(tf.where(is_next, inside, self.bucket_size), axis=-1)
         chosen = tf.where(
-            rank < free[..., -1],
-            tf.argmax(is_next, axis=-1, output_type=tf.int32),
-            (numbers + rank) % self.bucket_size,
+            rank < free[..., -1], next_free, (numbers + rank) % self.bucket_size
         )
         return buckets * self.bucket_size + chosen
 

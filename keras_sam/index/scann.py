@@ -64,9 +64,9 @@ class ScaNN(Index):
         brute_force_up_to: Integer, the number of words, at least 16, up to which all
             are compared. Defaults to `4096`.
         leaves_to_search: Integer, the leaves that a query looks into. Defaults to
-            `64`.
+            `128`.
         reordering: Integer, the words in those leaves that it is compared with in
-            full. Defaults to `64`.
+            full. Defaults to `256`.
         retrain_every: Integer, the number of insertions after which a tree is made
             anew, or `None` for as many as it had words. Defaults to `None`.
 
@@ -84,11 +84,13 @@ class ScaNN(Index):
     array([[[1, 2]]], dtype=int32)
     """
 
+    supports_export = False
+
     def __init__(
         self,
         brute_force_up_to=4096,
-        leaves_to_search=64,
-        reordering=64,
+        leaves_to_search=128,
+        reordering=256,
         retrain_every=None,
     ):
         self.brute_force_up_to = check_positive_integer(

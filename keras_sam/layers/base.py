@@ -174,7 +174,7 @@ class MemoryRNN(keras.layers.RNN):
         self._maybe_reset_dropout_masks(self.cell)
         return [last_output, outputs, *states]
 
-    def trace(self, inputs, initial_state=None):
+    def trace(self, inputs, initial_state=None, keep=None):
         """What the memory does with a batch of sequences, step by step.
 
         Runs the cell eagerly, in inference mode; meant for looking, plotting
@@ -183,6 +183,9 @@ class MemoryRNN(keras.layers.RNN):
         Args:
             inputs: Tensor `[batch, time, features]`.
             initial_state: Optional list of tensors, as `get_initial_state` gives.
+            keep: Optional dictionary that adds fields of the state which a trace
+                leaves out: from a field's name to a function that says what of the
+                field to keep, such as `tf.identity`.
 
         Returns:
             Dictionary of tensors `[batch, time, ...]`, in the order in which the
@@ -212,6 +215,8 @@ class MemoryRNN(keras.layers.RNN):
                 for name, value in state._asdict().items()
                 if name not in self.cell.untraced_fields
             }
+            for name, part in (keep or {}).items():
+                fields[name] = part(getattr(state, name))
             steps.append({"outputs": output, **fields, **gates})
         return {
             name: tf.stack([step[name] for step in steps], axis=1) for name in steps[0]

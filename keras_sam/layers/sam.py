@@ -97,7 +97,7 @@ class SAM(MemoryRNN):
         outputs, states = recurrence(sequences, initial_state, mask, training)
         return outputs[:, -1], outputs, states
 
-    def trace(self, inputs, initial_state=None):
+    def trace(self, inputs, initial_state=None, keep=None):
         """What the memory does with a batch of sequences, step by step.
 
         Runs the cell eagerly, in inference mode; meant for looking, plotting
@@ -106,6 +106,9 @@ class SAM(MemoryRNN):
         Args:
             inputs: Tensor `[batch, time, features]`.
             initial_state: Optional list of tensors, as `get_initial_state` gives.
+            keep: Optional dictionary that adds fields of the state which a trace
+                leaves out: from a field's name to a function that says what of the
+                field to keep, such as `tf.identity`.
 
         Returns:
             Dictionary, in the order in which the steps were taken: `"outputs"`
@@ -115,7 +118,7 @@ class SAM(MemoryRNN):
             `"write_slots"` `[batch, time, writes]`; `"read_vectors"`; and the gates
             that the cell's docstring names.
         """
-        trace = super().trace(inputs, initial_state)
+        trace = super().trace(inputs, initial_state, keep)
         batch, steps = trace["outputs"].shape[:2]
         for kind, heads in (
             ("read", self.cell.read_heads),

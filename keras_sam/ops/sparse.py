@@ -131,9 +131,10 @@ def first_occurrences(slots):
     >>> keras_sam.ops.first_occurrences(tf.constant([[7, 3, 7, 3]])).numpy()
     array([[0, 1, 0, 1]], dtype=int32)
     """
-    return tf.argmax(
-        tf.cast(same_slots(slots, tf.float32), tf.int8), axis=-1, output_type=tf.int32
-    )
+    entries = tf.range(tf.shape(slots)[1])
+    same = slots[:, :, tf.newaxis] == slots[:, tf.newaxis]
+    # Not argmax, which XLA does not vectorise.
+    return tf.reduce_min(tf.where(same, entries, entries.dtype.max), axis=-1)
 
 
 def same_slots(slots, dtype):

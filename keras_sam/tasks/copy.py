@@ -16,10 +16,12 @@ Reference: Graves et al. 2014, "Neural Turing Machines", section 4.1
 (https://arxiv.org/abs/1410.5401).
 """
 
+from functools import partial
+
 import numpy as np
-import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.tasks.stream import check_sizes, check_time_steps, size_stream
 
 
 def copy_sequences(rng, lengths, bits=8, time_steps=None):
@@ -64,29 +66,10 @@ def copy_sequences(rng, lengths, bits=8, time_steps=None):
     True
     """
     rng = np.random.default_rng(rng)
-    lengths = np.asarray(lengths)
-    if (
-        lengths.ndim != 1
-        or lengths.size == 0
-        or not np.issubdtype(lengths.dtype, np.integer)
-        or lengths.min() < 1
-    ):
-        raise ValueError(
-            "`lengths` must be a non-empty one-dimensional list or array of "
-            "integers >= 1, one for each sequence. For a single sequence of "
-            f"length 5 pass `[5]`. Received: lengths={lengths!r}"
-        )
+    lengths = check_sizes("lengths", lengths)
     bits = check_positive_integer("bits", bits)
-    needed_steps = 2 * int(lengths.max()) + 1
-    if time_steps is None:
-        time_steps = needed_steps
-    time_steps = check_positive_integer("time_steps", time_steps)
-    if time_steps < needed_steps:
-        raise ValueError(
-            f"`time_steps` must be at least 2 * max(lengths) + 1 = {needed_steps} "
-            "to hold the presentation, the delimiter and the recall. Pass more "
-            f"time_steps or shorter lengths. Received: time_steps={time_steps}"
-        )
+    needed_steps = 2 * lengths.max() + 1
+    time_steps = check_time_steps(time_steps, needed_steps, "2 * max(lengths) + 1")
 
     batch = len(lengths)
     step = np.arange(time_steps)
@@ -119,7 +102,10 @@ def copy_task(batch_size, min_length=1, max_length=20, bits=8, seed=None):
     Args:
         batch_size: Integer, sequences in each batch.
         min_length: Integer, the fewest vectors in a sequence. Defaults to `1`.
-        max_length: Integer, the most vectors in a sequence. Defaults to `20`.
+        max_length: Integer, the most vectors in a sequence. Defaults to `20`. Or a
+            function without arguments that returns it, for a curriculum: it is
+            asked before each batch, all sequences of a batch have one length,
+            and `time_steps` differs from batch to batch.
         bits: Integer, the width of the vectors. Defaults to `8`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
@@ -155,32 +141,9 @@ def copy_task(batch_size, min_length=1, max_length=20, bits=8, seed=None):
     >>> sorted(history.history)
     ['bit_errors', 'loss']
     """
-    batch_size = check_positive_integer("batch_size", batch_size)
-    min_length = check_positive_integer("min_length", min_length)
-    max_length = check_positive_integer("max_length", max_length)
-    bits = check_positive_integer("bits", bits)
-    if min_length > max_length:
-        raise ValueError(
-            "`min_length` must not exceed `max_length`. Raise max_length or lower "
-            f"min_length. Received: min_length={min_length}, max_length={max_length}"
-        )
-    if seed is not None:
-        seed = check_positive_integer("seed", seed, minimum=0)
-    time_steps = 2 * max_length + 1
-
-    def batches():
-        rng = np.random.default_rng(seed)
-        while True:
-            lengths = rng.integers(min_length, max_length + 1, size=batch_size)
-            yield copy_sequences(rng, lengths, bits, time_steps)
-
-    dataset = tf.data.Dataset.from_generator(
-        batches,
-        output_signature=(
-            tf.TensorSpec((batch_size, time_steps, bits + 1), tf.float32),
-            tf.TensorSpec((batch_size, time_steps, bits), tf.float32),
-            tf.TensorSpec((batch_size, time_steps), tf.float32),
-        ),
+    return size_stream(
+        partial(copy_sequences, bits=bits),
+        batch_size,
+        {"length": (min_length, max_length)},
+        seed,
     )
-    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-    return dataset.apply(endless).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,80 @@
+"""Draw what trained models do with their memory: the gallery of README.md.
+
+Takes the models of saved_models/ as they are and writes saved_models/gallery/.
+
+    python examples/gallery.py
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import long_recall
+import numpy as np
+import tensorflow as tf
+
+import keras_sam
+from keras_sam import visualize
+from keras_sam.tasks import copy_sequences
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = ROOT / "saved_models"
+BITS = 8
+COPY_LAYERS = {
+    "ntm": lambda **sizes: keras_sam.NTM(100, memory_slots=128, **sizes),
+    "dnc": lambda **sizes: keras_sam.DNC(100, memory_slots=128, read_heads=1, **sizes),
+    "sam": lambda **sizes: keras_sam.SAM(100, memory_slots=1024, **sizes),
+}
+
+
+def copy_layer(name):
+    """The memory layer of saved_models/copy_NAME, with the weights it learned."""
+    layer = COPY_LAYERS[name](word_size=20, output_size=BITS)
+    model = keras.Sequential([keras.Input((None, BITS + 1)), layer])
+    learned = tf.saved_model.load(MODELS / f"copy_{name}" / "1").variables
+    for variable, value in zip(model.variables, learned, strict=True):
+        variable.assign(value)
+    return layer
+
+
+def copy_recording(name, length):
+    inputs, _, _ = copy_sequences(0, [length], BITS)
+    return visualize.record(copy_layer(name), inputs[0])
+
+
+def recall_recording(pairs):
+    """A SAM with 2^20 words that has learned to look up values by their keys."""
+    model = keras.models.load_model(MODELS / "long_recall" / "model.keras")
+    inputs, _, _ = long_recall.recall_sequences(np.random.default_rng(0), 1, pairs)
+    return visualize.record(model.get_layer("memory"), inputs[0])
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=MODELS / "gallery")
+    folder = parser.parse_args().output
+    folder.mkdir(parents=True, exist_ok=True)
+
+    ntm = copy_recording("ntm", 10)
+    visualize.animate(ntm, folder / "copy_ntm.gif", title="An NTM copies 10 vectors")
+    dnc = copy_recording("dnc", 10)
+    title = "A DNC copies 10 vectors"
+    visualize.plot(dnc, title).savefig(folder / "copy_dnc.png")
+    title = "What the DNC then has in its memory, and the order of writing"
+    visualize.plot_memory(dnc, title=title).savefig(folder / "copy_dnc_memory.png")
+    sam = copy_recording("sam", 10)
+    title = "A SAM copies 10 vectors: slots touched, of 1,024"
+    visualize.plot(sam, title).savefig(folder / "copy_sam.png")
+    recall = recall_recording(12)
+    title = "A SAM stores 12 keys with values, then looks them up: of 1,048,576 slots"
+    visualize.plot(recall, title).savefig(folder / "long_recall.png")
+    print(f"Pictures are in {folder}")
+
+
+if __name__ == "__main__":
+    main()

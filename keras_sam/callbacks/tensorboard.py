@@ -1,0 +1,81 @@
+"""What a memory does, in TensorBoard, while the model is trained."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_sam import visualize
+from keras_sam.arguments import check_positive_integer
+from keras_sam.layers.base import MemoryRNN
+
+
+class MemoryTensorBoard(keras.callbacks.Callback):
+    """Logs pictures of a memory's run on a sample sequence, after some epochs.
+
+    For each memory layer: the picture of `keras_sam.visualize.plot`, that of
+    `plot_memory`, the mean of each gate, and how many slots were touched. Layers
+    further inside than the model's own are left out.
+
+    Args:
+        log_dir: String or path, where TensorBoard looks.
+        inputs: Array `[time, features]`, the sample: one sequence of the model's.
+        freq: Integer, after every so many epochs. Defaults to `1`.
+
+    Raises:
+        ValueError: If `freq` is not a positive integer; when training starts, if the
+            model has no memory layer.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((None, 9)), keras_sam.NTM(8, memory_slots=16, output_size=8)]
+    ... )
+    >>> model.compile("adam", "mse")
+    >>> sample = np.ones((6, 9), "float32")
+    >>> look = keras_sam.callbacks.MemoryTensorBoard("logs", sample)
+    >>> history = model.fit(
+    ...     np.ones((2, 6, 9)), np.ones((2, 8)), callbacks=[look], verbose=0
+    ... )
+    """
+
+    def __init__(self, log_dir, inputs, freq=1):
+        super().__init__()
+        self.log_dir = str(log_dir)
+        self.inputs = np.asarray(inputs)
+        self.freq = check_positive_integer("freq", freq)
+
+    def on_train_begin(self, logs=None):
+        if not self._layers():
+            raise ValueError(
+                "MemoryTensorBoard looks at layers of keras_sam. Received: a model "
+                f"with the layers {[layer.name for layer in self.model.layers]}"
+            )
+        self._writer = tf.summary.create_file_writer(self.log_dir)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.freq:
+            return
+        with self._writer.as_default(step=epoch):
+            for layer in self._layers():
+                self._log(layer)
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        self._writer.close()
+
+    def _layers(self):
+        return [layer for layer in self.model.layers if isinstance(layer, MemoryRNN)]
+
+    def _log(self, layer):
+        before = keras.Model(self.model.inputs, layer.input)
+        sample = before([self.inputs[np.newaxis]], training=False)[0]
+        recording = visualize.record(layer, sample)
+        for name, draw in (
+            ("run", visualize.plot),
+            ("memory", visualize.plot_memory),
+        ):
+            pixels = visualize.pixels(draw(recording))
+            tf.summary.image(f"{layer.name}/{name}", pixels[np.newaxis])
+        for name, values in recording.gates.items():
+            tf.summary.scalar(f"{layer.name}/{name}", np.mean(values))
+        tf.summary.scalar(f"{layer.name}/slots_touched", len(recording.slots))

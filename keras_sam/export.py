@@ -1,0 +1,353 @@
+"""SavedModels for serving, of models with memory layers."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_sam.arguments import check_positive_integer
+from keras_sam.frozen import FrozenStream
+from keras_sam.streaming import Stream, flowing, plain, recurrent_layers
+
+# Of the sequence that shows whether chunk by chunk gives what the whole gives.
+_TRIAL_STEPS, _TRIAL_SPLIT = 4, 1
+
+
+def memorise(model, inputs, states=None):
+    """Has a model read a long context, for `export_saved_model(memory=)`.
+
+    Args:
+        model: A built Keras model whose recurrent layers are called once each.
+        inputs: Tensor `[1, time, ...]`, the context; for several inputs, what the
+            model takes.
+        states: Optional dictionary from the names of recurrent layers to their states
+            before: what an earlier call returned, or a layer's
+            `get_initial_state(1, memory=)`. Layers not named start as always.
+
+    Returns:
+        A dictionary from the names of all recurrent layers to lists of tensors
+        `[1, size]`: their states after the last step.
+
+    Raises:
+        ValueError: If a recurrent layer is not there, called twice or given its
+            state by the model.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((None, 3)), keras_sam.SAM(8, memory_slots=256, name="sam")]
+    ... )
+    >>> memory = keras_sam.export.memorise(model, np.ones((1, 20, 3)))
+    >>> folder = keras_sam.export.export_saved_model(model, "served", memory=memory)
+    """
+    layers = recurrent_layers(model)
+    streams = _streams(layers, states, Stream)
+    states = {name: stream.initial_state(1) for name, stream in streams.items()}
+    with plain(layers.values(), xla=True), flowing(streams, states) as last:
+        model(inputs, training=False)
+    return {name: list(state.values()) for name, state in last.items()}
+
+
+def export_saved_model(
+    model, path, version=None, streaming=True, memory=None, index=None
+):
+    """Writes a SavedModel for TensorFlow Serving.
+
+    It needs TensorFlow alone where it runs: neither keras_sam nor Keras nor XLA. The
+    layers run in TensorFlow's graph there, the memory of a sparse layer in place,
+    whatever their `jit_compile` is; none is stateful. A request begins with the
+    initial state of all layers, and nothing of it is left when it is answered.
+
+    Inputs are called `inputs` if there is one, else by their names; outputs likewise
+    `outputs`. Batch and length are any where `keras.Input` leaves them open. The
+    signatures:
+
+    - `serving_default`: the outputs of whole sequences.
+    - `initial_state`: from `batch_size`, an integer, to the states of all recurrent
+      layers, as `LAYER_FIELD`, for instance `memory_read_weights`.
+    - `step`: a chunk of each sequence together with these states, to its outputs and
+      the states after it. Chunk by chunk gives what the whole gives.
+
+    All of them refuse an empty batch, sequences of no steps, and numbers that are not
+    finite, with an error of TensorFlow's (`InvalidArgumentError`) that says so.
+
+    Args:
+        model: A built Keras model with inputs and outputs (Sequential or functional).
+        path: String or path, the folder of the model, in which there will be one for
+            each version.
+        version: Integer. Defaults to the one after the highest that is there.
+        streaming: Boolean, whether to write `initial_state` and `step`. They need
+            a model whose output at a step depends on no later step, which a short
+            trial makes sure of, and whose sequences may have any length. Defaults to
+            `True`.
+        memory: Optional dictionary from the names of recurrent layers to states, as
+            `memorise` returns: what every request starts from. The memory of a
+            `keras_sam.SAM` is frozen: stored once, shared by all requests, of which
+            each has copies of the slots that it touches alone (`keras_sam.frozen`).
+        index: How frozen words are found: as for `keras_sam.SAMCell`. With `"scann"`
+            the server needs ScaNN's operations: in Python `import scann` before the
+            model is loaded. Defaults to the layer's own index.
+
+    Returns:
+        The folder of the version, a string. It appears when it is complete: a server
+        that watches `path` may be running.
+
+    Raises:
+        ValueError: If the model has no defined inputs, if its index cannot be part of
+            a SavedModel, if there is such a version, or if the model cannot be
+            streamed and `streaming` is `True`.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((None, 3)), keras_sam.NTM(8, memory_slots=16, name="ntm")]
+    ... )
+    >>> folder = keras_sam.export.export_saved_model(model, "served")
+    >>> folder
+    'served/1'
+    >>> loaded = tf.saved_model.load(folder)
+    >>> whole, step = (loaded.signatures[name] for name in ("serving_default", "step"))
+    >>> sequence = np.ones((2, 5, 3), "float32")
+    >>> whole(inputs=tf.constant(sequence))["outputs"].shape
+    TensorShape([2, 8])
+    >>> states = loaded.signatures["initial_state"](batch_size=tf.constant(2))
+    >>> sorted(states)[:3]
+    ['ntm_controller_0', 'ntm_controller_1', 'ntm_memory']
+    >>> states = step(inputs=tf.constant(sequence[:, :2]), **states)
+    >>> outputs = states.pop("outputs")
+    """
+    folder = _version_folder(path, version)
+    inputs = _named_inputs(model)
+    layers = recurrent_layers(model)
+    memory = memory or {}
+
+    def frozen(layer, start):
+        return (
+            FrozenStream(layer, start, index)
+            if _is_sparse(layer)
+            else Stream(layer, start)
+        )
+
+    streams = _streams(layers, memory, frozen)
+    for name in layers.keys() - memory.keys():
+        _check_index(name, layers[name])
+    call = _caller(model, inputs)
+
+    def serving_default(**values):
+        # Layers that start as always are left as they are.
+        starting = {name: streams[name] for name in memory}
+        batch_size = tf.shape(next(iter(values.values())))[0]
+        with flowing(starting, _initial_states(starting, batch_size)):
+            return call(values)
+
+    with plain(layers.values()):
+        signatures = {"serving_default": _trace(serving_default, inputs)}
+        if streaming:
+            whole = signatures["serving_default"]
+            signatures |= _streamed(call, inputs, streams, whole)
+    module = tf.Module(name="keras_sam")
+    module.weights = [variable.value for variable in model.variables]
+    module.starts = [stream.resources for stream in streams.values()]
+    _save(module, folder, signatures)
+    return str(folder)
+
+
+def _version_folder(path, version):
+    path = Path(path)
+    if version is None:
+        there = [int(each.name) for each in path.glob("*") if each.name.isdecimal()]
+        version = max(there, default=0) + 1
+    folder = path / str(check_positive_integer("version", version))
+    if folder.exists():
+        raise ValueError(
+            "There is such a version already; give another one, or none for the next. "
+            f"Received: version={version}, path={str(path)!r}"
+        )
+    return folder
+
+
+def _named_inputs(model):
+    """The signature of a model's inputs: a dictionary of `tf.TensorSpec` by name."""
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            "The model must have defined inputs: keras.Input((None, features)) as the "
+            "first layer of a Sequential model, or a functional model. "
+            f"Received: model={model}"
+        )
+    names = [tensor.name for tensor in model.inputs]
+    names = ["inputs"] if len(names) == 1 else names
+    return {
+        name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name)
+        for name, tensor in zip(names, model.inputs, strict=True)
+    }
+
+
+def _streams(layers, starts, make):
+    """A `Stream` for each layer, by name; those with a start as `make` makes them."""
+    starts = starts or {}
+    if not starts.keys() <= layers.keys():
+        raise ValueError(
+            f"States can be given for the recurrent layers, {sorted(layers)}. "
+            f"Received: {sorted(starts)}"
+        )
+    return {
+        name: make(layer, starts[name]) if name in starts else Stream(layer)
+        for name, layer in layers.items()
+    }
+
+
+def _initial_states(streams, batch_size):
+    return {name: stream.initial_state(batch_size) for name, stream in streams.items()}
+
+
+def _is_sparse(layer):
+    return hasattr(layer.cell, "index")
+
+
+def _check_index(name, layer):
+    index = getattr(layer.cell, "index", None)
+    if index is not None and not index.supports_export:
+        raise ValueError(
+            f"The index of layer {name!r} cannot be part of a SavedModel, unless its "
+            "memory is frozen: pass `memory`. Or rebuild the model with "
+            'index="exact" or "lsh": its weights are the same (`set_weights`). '
+            f"Received: index={index!r}"
+        )
+
+
+def _caller(model, inputs):
+    """The model as a function from named tensors to named tensors, with checks."""
+
+    def call(values):
+        values = [_checked(name, spec, values[name]) for name, spec in inputs.items()]
+        structure = model.input if len(values) > 1 else model.inputs[0]
+        outputs = model(keras.tree.pack_sequence_as(structure, values), training=False)
+        if isinstance(outputs, dict):
+            return outputs
+        outputs = keras.tree.flatten(outputs)
+        names = ["outputs"] if len(outputs) == 1 else model.output_names
+        return dict(zip(names, outputs, strict=True))
+
+    return call
+
+
+def _checked(name, spec, values):
+    """The values, if they are such that an answer means something."""
+    checks = [
+        _require(tf.shape(values)[axis] > 0, f"`{name}` {message}")
+        for axis, message in (
+            (0, "must hold at least one sequence: the batch is empty"),
+            (1, "must hold sequences of at least one step: the length is 0"),
+        )
+    ]
+    with tf.control_dependencies(checks):
+        values = tf.ensure_shape(values, spec.shape, name)
+    if not spec.dtype.is_floating:
+        return values
+    return tf.debugging.check_numerics(values, f"`{name}` must be finite numbers")
+
+
+def _require(condition, message):
+    return tf.debugging.Assert(condition, [message])
+
+
+def _stepwise(call, inputs, streams):
+    """The signatures for chunks of sequences, by name."""
+    fields = {
+        name: {field: f"{name}_{field}" for field in stream.fields}
+        for name, stream in streams.items()
+    }
+
+    def flat(states):
+        return {
+            fields[name][field]: value
+            for name, state in states.items()
+            for field, value in state.items()
+        }
+
+    def initial_state(batch_size):
+        check = _require(batch_size > 0, "`batch_size` must be at least 1")
+        with tf.control_dependencies([check]):
+            batch_size = tf.identity(batch_size)
+        return flat(_initial_states(streams, batch_size))
+
+    def step(**values):
+        states = {
+            name: {field: values[key] for field, key in keys.items()}
+            for name, keys in fields.items()
+        }
+        with flowing(streams, states) as last:
+            outputs = call(values)
+        return outputs | flat(last)
+
+    batch_size = {"batch_size": tf.TensorSpec([], tf.int32, "batch_size")}
+    initial_state = _trace(initial_state, batch_size)
+    states = {
+        key: tf.TensorSpec([None, *value.shape[1:]], value.dtype, key)
+        for key, value in initial_state.structured_outputs.items()
+    }
+    return {"initial_state": initial_state, "step": _trace(step, inputs | states)}
+
+
+def _trace(function, specs):
+    return tf.function(function, autograph=False).get_concrete_function(**specs)
+
+
+def _streamed(call, inputs, streams, whole):
+    """The signatures for chunks, once they have given what the whole gives."""
+    try:
+        signatures = _stepwise(call, inputs, streams)
+        same = _trial(signatures, inputs, whole)
+    except ValueError as error:
+        raise _cannot_stream(error) from error
+    except tf.errors.InvalidArgumentError as error:
+        raise _cannot_stream("chunks of a few steps fail, see above") from error
+    if not same:
+        raise _cannot_stream(
+            "chunks of a sequence gave other outputs than the whole: a layer looks "
+            "ahead, or at more than the state it was given"
+        )
+    return signatures
+
+
+def _cannot_stream(why):
+    return ValueError(
+        "The model cannot go through sequences chunk by chunk. Pass streaming=False "
+        f"for a SavedModel that takes whole sequences alone. Received: {why}"
+    )
+
+
+def _trial(signatures, inputs, whole):
+    """Whether two chunks give what the whole gives, for a sequence drawn by chance."""
+    rng = np.random.default_rng(0)
+    values = {
+        name: tf.cast(
+            rng.integers(0, 2, (1, _TRIAL_STEPS, *spec.shape[2:])), spec.dtype
+        )
+        for name, spec in inputs.items()
+    }
+    state = signatures["initial_state"](batch_size=tf.constant(1))
+    chunks = []
+    for chunk in (slice(_TRIAL_SPLIT), slice(_TRIAL_SPLIT, None)):
+        parts = {name: value[:, chunk] for name, value in values.items()}
+        results = signatures["step"](**parts, **state)
+        state = {name: results.pop(name) for name in state}
+        chunks.append(results)
+    for name, expected in whole(**values).items():
+        got = [chunk[name] for chunk in chunks]
+        in_time = got[0].shape[1:2] == [_TRIAL_SPLIT] and expected.shape.rank > 2
+        got = tf.concat(got, axis=1) if in_time else got[-1]
+        if not np.allclose(got, expected, rtol=1e-4, atol=1e-5):
+            return False
+    return True
+
+
+def _save(module, folder, signatures):
+    """Writes beside the folder and renames it: whoever watches sees it complete."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
+        tf.saved_model.save(module, f"{scratch}/model", signatures)
+        os.rename(f"{scratch}/model", folder)

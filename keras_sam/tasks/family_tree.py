@@ -1,0 +1,162 @@
+"""The family tree task: the inference task on families.
+
+Seven couples in three generations, each of the first three with a son and a daughter
+who marry in turn: 14 people, 44 edges. Each edge is one of eight ties, of which nobody
+has two of a kind, so that every name for a relative is clear.
+
+Reference: Graves et al. 2016 (https://doi.org/10.1038/nature20101), which tests a
+network that has learned the inference task on one family tree of 54 edges.
+"""
+
+import numpy as np
+
+from keras_sam.tasks.graph import LABELS, encode_batch, outgoing
+from keras_sam.tasks.inference import (
+    EDGE_LABELS,
+    QUERIES,
+    RELATIONS,
+    episode,
+)
+from keras_sam.tasks.stream import check_sizes, size_stream
+
+TIES = ("father", "mother", "brother", "sister", "son", "daughter", "husband", "wife")
+_GENERATIONS = 3
+
+
+def family_tree():
+    """The triples (person, tie, relative) of the family, as numbers.
+
+    Returns:
+        An integer array `[44, 3]`. People are 0 .. 13, the ties are numbered as in
+        `TIES`.
+
+    Example:
+
+    >>> from keras_sam.tasks.family_tree import TIES, family_tree
+    >>> [(a, TIES[tie], b) for a, tie, b in family_tree()[:4].tolist()]
+    [(0, 'wife', 1), (1, 'husband', 0), (0, 'son', 2), (0, 'daughter', 4)]
+    """
+    ties = {name: number for number, name in enumerate(TIES)}
+    triples, people = [], 2
+    couples = [(0, 1)]
+    for generation in range(_GENERATIONS):
+        children = []
+        for husband, wife in couples:
+            triples += [(husband, ties["wife"], wife), (wife, ties["husband"], husband)]
+            if generation == _GENERATIONS - 1:
+                continue
+            # The son and his wife, the daughter's husband and the daughter.
+            son, daughter = people, people + 2
+            children += [(son, people + 1), (people + 3, daughter)]
+            people += 4
+            for parent in (husband, wife):
+                triples += [
+                    (parent, ties["son"], son),
+                    (parent, ties["daughter"], daughter),
+                ]
+            for child in (son, daughter):
+                triples += [
+                    (child, ties["father"], husband),
+                    (child, ties["mother"], wife),
+                ]
+            triples += [
+                (son, ties["sister"], daughter),
+                (daughter, ties["brother"], son),
+            ]
+        couples = children
+    return np.array(triples)
+
+
+def family_tree_sequences(rng, lengths, time_steps=None):
+    """Makes one family tree with three questions for each given length of relations.
+
+    People get random labels and the eight ties eight of the edge labels 0 .. 9. Each
+    question is a person and a relation of `keras_sam.tasks.RELATIONS` that the family
+    has for this person, both together uniform.
+
+    Args:
+        rng: A `np.random.Generator`, which advances, or an integer seed.
+        lengths: Integers of shape `[batch]`, between 2 and 5: the number of ties in
+            the relations that are asked for.
+        time_steps: Integer, the number of steps of the returned arrays, at least 80,
+            which is the default.
+
+    Returns:
+        A tuple `(inputs, targets, sample_weight)` as of
+        `keras_sam.tasks.traversal_sequences`; three steps of each sequence count.
+
+    Raises:
+        ValueError: If `lengths` is not a list of integers between 2 and 5, or
+            `time_steps` is too small.
+
+    Example:
+
+    >>> x, y, w = keras_sam.tasks.family_tree_sequences(0, lengths=[4])
+    >>> x.shape  # 44 edges, and three times a query, 10 for planning, an answer
+    (1, 80, 92)
+    """
+    rng = np.random.default_rng(rng)
+    lengths = check_sizes("lengths", lengths, minimum=2)
+    if lengths.max() > 5:
+        raise ValueError(
+            f"Relations have 2 to 5 ties. Received: lengths={lengths.tolist()}"
+        )
+    episodes = []
+    for length in lengths:
+        questions = []
+        while not questions:
+            triples = family_tree()
+            people = rng.choice(LABELS, 14, replace=False)
+            ties = rng.choice(EDGE_LABELS, len(TIES), replace=False)
+            triples[:, [0, 2]] = people[triples[:, [0, 2]]]
+            triples[:, 1] = ties[triples[:, 1]]
+            questions = _questions(outgoing(triples), length)
+        chosen = rng.integers(len(questions), size=QUERIES)
+        episodes.append(episode(rng, triples, [questions[i] for i in chosen]))
+    return encode_batch(episodes, time_steps)
+
+
+def _questions(edges, length):
+    """All (person, relation, relative) with relations of `length` ties."""
+    found = []
+    for relation, ties in RELATIONS.items():
+        if len(ties) == length:
+            for person in edges:
+                relative = person
+                for tie in ties:
+                    relative = edges.get(relative, {}).get(tie)
+                if relative is not None:
+                    found.append((person, relation, relative))
+    return found
+
+
+def family_tree_task(batch_size, min_length=2, max_length=4, seed=None):
+    """An endless stream of family trees with questions, ready for `model.fit`.
+
+    Args:
+        batch_size: Integer, sequences in each batch.
+        min_length: Integer, the fewest ties in a relation. Defaults to `2`.
+        max_length: Integer of at most 5, the most ties in a relation, or a function
+            that returns it (see `keras_sam.tasks.copy_task`). Defaults to `4`.
+        seed: Non-negative integer; the same seed gives the same stream.
+            Defaults to `None`: a new stream at each iteration.
+
+    Returns:
+        An infinite `tf.data.Dataset` of `(inputs, targets, sample_weight)`, see
+        `keras_sam.tasks.family_tree_sequences`, of 80 steps.
+
+    Raises:
+        ValueError: If `seed` is negative or not an integer, another argument is not
+            such an integer, or `min_length` exceeds `max_length`.
+
+    Reference: Graves et al. 2016 (https://doi.org/10.1038/nature20101).
+
+    Example:
+
+    >>> data = keras_sam.tasks.family_tree_task(batch_size=2, seed=0)
+    >>> [tuple(spec.shape) for spec in data.element_spec]
+    [(2, 80, 92), (2, 80, 9, 10), (2, 80)]
+    """
+    return size_stream(
+        family_tree_sequences, batch_size, {"length": (min_length, max_length)}, seed
+    )

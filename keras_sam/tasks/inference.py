@@ -1,0 +1,222 @@
+"""The inference task: name the node that a relation, a path of edges, leads to.
+
+Edges have the labels 0 .. 9. The labels 10 .. 409 are relations: each stands, once and
+for all, for a sequence of 2 to 5 edges, which the network has to learn from examples. A
+query is (source, relation, open). After ten steps for planning, the answer is one
+triple, (source, relation, destination): the node at the end of those edges. Each graph
+is asked three times. Encoding: `keras_sam.tasks.graph`.
+
+Family trees are such graphs (`family_tree_sequences`): their edges are father, mother,
+son and so on, and relations are those of relatives farther away.
+
+Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
+"""
+
+import numpy as np
+
+from keras_sam.tasks.graph import (
+    OPEN,
+    PLANNING_STEPS,
+    Lesson,
+    Phase,
+    check_lessons,
+    description,
+    encode_batch,
+    lesson_stream,
+    most_edges,
+    planning,
+    random_graph,
+)
+
+EDGE_LABELS = 10
+QUERIES = 3
+_TRIES = 1000
+
+
+def _make_relations():
+    """400 different sequences of edges, 100 of each length from 2 to 5."""
+    rng = np.random.default_rng(2016)
+    relations = {}
+    for length in (2, 3, 4, 5):
+        for number in rng.choice(EDGE_LABELS**length, 100, replace=False):
+            digits = number // EDGE_LABELS ** np.arange(length) % EDGE_LABELS
+            relations[EDGE_LABELS + len(relations)] = tuple(digits.tolist())
+    return relations
+
+
+RELATIONS = _make_relations()
+
+# The first and the last are the paper's, as is their number; those between are steps
+# from the one to the other, for we have no source of them.
+INFERENCE_LESSONS = (
+    Lesson((3, 3), (1, 2), (2, 2)),
+    Lesson((3, 5), (1, 2), (2, 2)),
+    Lesson((3, 5), (1, 3), (2, 2)),
+    Lesson((5, 7), (1, 3), (2, 2)),
+    Lesson((5, 7), (1, 3), (2, 3)),
+    Lesson((5, 10), (1, 3), (2, 3)),
+    Lesson((5, 10), (2, 3), (2, 3)),
+    Lesson((8, 10), (2, 3), (2, 3)),
+    Lesson((8, 10), (2, 3), (2, 4)),
+    Lesson((10, 15), (2, 3), (2, 4)),
+    Lesson((10, 15), (2, 4), (2, 4)),
+    Lesson((10, 20), (2, 4), (2, 4)),
+    Lesson((15, 20), (2, 4), (2, 4)),
+    Lesson((15, 20), (2, 4), (2, 5)),
+    Lesson((15, 25), (2, 4), (2, 5)),
+    Lesson((18, 25), (2, 4), (2, 5)),
+    Lesson((20, 25), (2, 4), (2, 5)),
+)
+
+
+def inference_sequences(rng, lessons, time_steps=None):
+    """Makes one inference problem, of three queries, for each given lesson.
+
+    Relations are drawn first, then a graph in which they lead from random nodes to
+    some node: edges of a random graph exchange their labels where they must.
+
+    Args:
+        rng: A `np.random.Generator`, which advances, or an integer seed.
+        lessons: List of `keras_sam.tasks.Lesson`, one for each sequence, such as
+            members of `keras_sam.tasks.INFERENCE_LESSONS`; `length` is that of the
+            relations, between 2 and 5.
+        time_steps: Integer, the number of steps of the returned arrays. Defaults to as
+            many as the longest sequence has.
+
+    Returns:
+        A tuple `(inputs, targets, sample_weight)` as of
+        `keras_sam.tasks.traversal_sequences`; three steps of each sequence count.
+
+    Raises:
+        ValueError: If `lessons` are not such lessons, or `time_steps` is too small.
+
+    Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
+
+    Example:
+
+    >>> lesson = keras_sam.tasks.Lesson(nodes=(4, 4), degree=(2, 2), length=(2, 2))
+    >>> x, y, w = keras_sam.tasks.inference_sequences(0, [lesson])
+    >>> x.shape  # 8 edges, and three times a query, 10 for planning, an answer
+    (1, 44, 92)
+    >>> np.flatnonzero(w[0])
+    array([19, 31, 43])
+    """
+    rng = np.random.default_rng(rng)
+    episodes = []
+    for lesson in check_lessons(lessons):
+        _check_relation_lengths(lesson)
+        if lesson.degree[1] > EDGE_LABELS:
+            raise ValueError(
+                f"`degree` must be at most {EDGE_LABELS}, for edges have "
+                f"{EDGE_LABELS} labels. Received: {lesson}"
+            )
+        for _ in range(_TRIES):
+            triples = random_graph(rng, lesson.nodes, lesson.degree, EDGE_LABELS)
+            answers = _plant(rng, triples, lesson.length)
+            if answers:
+                break
+        else:
+            raise ValueError(
+                f"{_TRIES} graphs have no room for {QUERIES} relations. Choose larger "
+                f"graphs. Received: {lesson}"
+            )
+        episodes.append(episode(rng, triples, answers))
+    return encode_batch(episodes, time_steps)
+
+
+def _check_relation_lengths(lesson):
+    if lesson.length[0] < 2 or lesson.length[1] > 5:
+        raise ValueError(
+            f"Relations have 2 to 5 edges. Received: length={lesson.length}"
+        )
+
+
+def _draw_relation(rng, lengths):
+    length = rng.integers(lengths[0], lengths[1] + 1)
+    same = [label for label, edges in RELATIONS.items() if len(edges) == length]
+    return rng.choice(same).item()
+
+
+def _plant(rng, triples, lengths):
+    """Relabels edges of `triples` so that three relations lead somewhere.
+
+    Returns the triples (source, relation, destination), or `None` where edges that
+    relations share would need two labels.
+    """
+    rows = {}
+    for row, source in enumerate(triples[:, 0].tolist()):
+        rows.setdefault(source, []).append(row)
+    fixed, answers = set(), []
+    for _ in range(QUERIES):
+        source = node = rng.choice(list(rows)).item()
+        relation = _draw_relation(rng, lengths)
+        for label in RELATIONS[relation]:
+            free = [row for row in rows[node] if row not in fixed]
+            named = [row for row in rows[node] if triples[row, 1] == label]
+            if named and named[0] in fixed:
+                row = named[0]
+            elif free:
+                row = free[rng.integers(len(free))]
+                if named:
+                    triples[named[0], 1] = triples[row, 1]
+                triples[row, 1] = label
+            else:
+                return None
+            fixed.add(row)
+            node = triples[row, 2].item()
+        answers.append((source, relation, node))
+    return answers
+
+
+def episode(rng, triples, answers):
+    """The phases of a graph and the questions that `answers` answer."""
+    phases = [description(rng, triples)]
+    for answer in answers:
+        phases.append(Phase([(*answer[:2], OPEN)]))
+        phases.append(planning())
+        phases.append(Phase([(OPEN, OPEN, OPEN)], [answer]))
+    return phases
+
+
+def inference_task(batch_size, lesson=1, review=0.1, seed=None):
+    """An endless stream of inference problems, ready for `model.fit`.
+
+    Args:
+        batch_size: Integer, sequences in each batch.
+        lesson: Integer, the number of one of `keras_sam.tasks.INFERENCE_LESSONS`, 1 to
+            17, or a function that returns it; see `keras_sam.tasks.traversal_task`.
+            Defaults to `1`.
+        review: Fraction of sequences that come from an earlier lesson. Defaults to
+            `0.1`, as in the paper.
+        seed: Non-negative integer; the same seed gives the same stream.
+            Defaults to `None`: a new stream at each iteration.
+
+    Returns:
+        An infinite `tf.data.Dataset` of `(inputs, targets, sample_weight)`, padded to
+        the longest sequence of the lesson.
+
+    Raises:
+        ValueError: If `batch_size`, `lesson` or `seed` is not such an integer, or
+            `review` is not in [0, 1).
+
+    Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
+
+    Example:
+
+    >>> data = keras_sam.tasks.inference_task(batch_size=2, seed=0)
+    >>> [tuple(spec.shape) for spec in data.element_spec]
+    [(2, 42, 92), (2, 42, 9, 10), (2, 42)]
+    """
+
+    def longest(lesson):
+        return most_edges(lesson) + QUERIES * (PLANNING_STEPS + 2)
+
+    return lesson_stream(
+        inference_sequences,
+        INFERENCE_LESSONS,
+        longest,
+        batch_size,
+        lesson,
+        review,
+        seed,
+    )

@@ -1,0 +1,346 @@
+"""Pictures of what a memory does: where it writes and reads, its usage and contents.
+
+A memory of a million words has no room in a picture, nor has it to be there: a
+sequence touches few of them. `record` runs a layer on one sequence and keeps what
+happened to the slots that it touched, for dense and sparse cells alike; everything
+else here draws a recording.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from keras_sam.arguments import check_positive_integer
+
+# A weight below this one leaves no trace on the eye.
+_TOUCH = 0.05
+
+# How each kind of picture is coloured, from nothing to much.
+_WEIGHTS = {"cmap": "gray", "vmin": 0.0, "vmax": 1.0}
+
+
+class Recording(NamedTuple):
+    """What a memory did with one sequence; T steps, S slots that were touched."""
+
+    slots: Any  # [S]: their numbers, ascending
+    write_weights: Any  # [T, H, S]
+    read_weights: Any  # [T, R, S]
+    memory: Any  # [T, S, W]: contents after each step
+    usage: Any  # [T, S], in what the cell counts it in; or None
+    usage_name: str
+    links: Any  # [S, S], from the row's slot to the column's; or None
+    gates: Any  # dictionary of [T, n]
+    inputs: Any  # [T, features]
+    outputs: Any  # [T, output_size]
+    memory_slots: int  # N
+
+
+def record(layer, inputs, initial_state=None, max_slots=64):
+    """Runs a layer on one sequence and keeps what its memory did.
+
+    It runs step by step, twice (`layer.trace`): for looking, not for speed.
+
+    Args:
+        layer: A `keras_sam` layer, dense or sparse.
+        inputs: Tensor `[time, features]`, one sequence.
+        initial_state: Optional list of tensors, as `get_initial_state(1)` gives.
+        max_slots: Integer, the number of slots to keep: those with the most weight,
+            written or read, among all that ever had more than 0.05. Defaults to `64`.
+
+    Returns:
+        A `Recording`, of NumPy arrays.
+
+    Raises:
+        ValueError: If `inputs` is not one sequence, or `max_slots` not a positive
+            integer.
+
+    Example:
+
+    >>> layer = keras_sam.SAM(16, memory_slots=2**16, word_size=8, output_size=3)
+    >>> recording = keras_sam.visualize.record(layer, np.ones((5, 4), "float32"))
+    >>> recording.write_weights.shape[:2]  # 5 steps, one write head
+    (5, 1)
+    """
+    check_positive_integer("max_slots", max_slots)
+    inputs = tf.convert_to_tensor(inputs)
+    if inputs.shape.rank != 2:
+        raise ValueError(
+            "`inputs` must be one sequence, of shape (time, features). "
+            f"Received: inputs.shape={tuple(inputs.shape)}"
+        )
+    batch = inputs[tf.newaxis]
+    trace = layer.trace(batch, initial_state=initial_state)
+    kinds = [trace[name] for name in ("write_weights", "read_weights")]
+    slots = _touched(kinds, max_slots)
+    written, read = (_weights_of(weights, slots) for weights in kinds)
+
+    # A second time, now that it is known whose contents are of interest.
+    keep = {"memory": lambda memory: tf.gather(memory, slots, axis=1)}
+    if "link" in layer.cell.State._fields:
+        keep["link"] = lambda link: tf.gather(
+            tf.gather(link, slots, axis=1), slots, axis=2
+        )
+    kept = layer.trace(batch, initial_state=initial_state, keep=keep)
+    if "usage" in trace:
+        usage, usage_name = np.asarray(trace["usage"])[0][:, slots], "usage"
+    elif hasattr(layer.cell, "usage_threshold"):
+        weights = written.sum(axis=1) + read.sum(axis=1)
+        usage = _steps_since(weights > layer.cell.usage_threshold)
+        usage_name = "steps since access"
+    else:
+        usage, usage_name = None, ""
+    return Recording(
+        slots=slots,
+        write_weights=written,
+        read_weights=read,
+        memory=np.asarray(kept["memory"])[0],
+        usage=usage,
+        usage_name=usage_name,
+        # What is kept of a link is from the column's slot to the row's.
+        links=np.asarray(kept["link"])[0, -1].T if "link" in kept else None,
+        gates={
+            name: np.asarray(values)[0]
+            for name, values in trace.items()
+            if name.endswith(("gate", "gates"))
+        },
+        inputs=inputs.numpy(),
+        outputs=np.asarray(trace["outputs"])[0],
+        memory_slots=layer.cell.memory_slots,
+    )
+
+
+def plot(recording, title=None):
+    """Everything that a recording has, over time, one picture below the other.
+
+    Inputs and outputs, write and read weights of the slots touched (of several heads
+    the one that has most), their usage, and the gates.
+
+    Args:
+        recording: A `Recording`.
+        title: Optional string.
+
+    Returns:
+        A `matplotlib.figure.Figure`; `figure.savefig(path)` writes it.
+
+    Example:
+
+    >>> layer = keras_sam.NTM(16, memory_slots=8, word_size=4, output_size=3)
+    >>> recording = keras_sam.visualize.record(layer, np.ones((5, 4), "float32"))
+    >>> keras_sam.visualize.plot(recording).savefig("memory.png")
+    """
+    pictures = {
+        "inputs": recording.inputs,
+        "outputs": recording.outputs,
+        _of_heads("write weights", recording.write_weights): np.max(
+            recording.write_weights, axis=1
+        ),
+        _of_heads("read weights", recording.read_weights): np.max(
+            recording.read_weights, axis=1
+        ),
+    }
+    if recording.usage is not None:
+        pictures[recording.usage_name] = recording.usage
+    heights = [min(max(values.shape[1], 12), 24) for values in pictures.values()]
+    heights += [14] * bool(recording.gates)
+    figure = _figure(9, sum(heights) / 11 + 1.2)
+    axes = figure.subplots(
+        len(heights), sharex=True, squeeze=False, height_ratios=heights
+    )[:, 0]
+    for axis, (name, values) in zip(axes, pictures.items(), strict=False):
+        of_slots = name not in ("inputs", "outputs")
+        options = _WEIGHTS if "weights" in name else {"cmap": "viridis"}
+        _picture(figure, axis, values.T, **options)
+        axis.set_ylabel(f"{name}\nslot" if of_slots else f"{name}\nelement")
+        if of_slots:
+            _name_slots(axis.yaxis, recording.slots)
+    if recording.gates:
+        _draw_gates(axes[-1], recording.gates)
+    axes[-1].set_xlabel("time step")
+    figure.suptitle(title or _headline(recording))
+    return figure
+
+
+def plot_memory(recording, step=-1, title=None):
+    """The contents of the touched slots after a step, and the links between them.
+
+    Args:
+        recording: A `Recording`.
+        step: Integer, which step. Defaults to the last one, the only one for which
+            there are links.
+        title: Optional string.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Example:
+
+    >>> layer = keras_sam.DNC(16, memory_slots=8, word_size=4, output_size=3)
+    >>> recording = keras_sam.visualize.record(layer, np.ones((5, 4), "float32"))
+    >>> keras_sam.visualize.plot_memory(recording).savefig("contents.png")
+    """
+    last = step in (-1, len(recording.memory) - 1)
+    with_links = recording.links is not None and last
+    figure = _figure(9 if with_links else 5, 5)
+    axes = figure.subplots(1, 1 + with_links, squeeze=False)[0]
+    words = recording.memory[step]
+    _picture(figure, axes[0], words, "value", **_symmetric(recording.memory))
+    axes[0].set_xlabel("element of the word")
+    axes[0].set_ylabel("slot")
+    _name_slots(axes[0].yaxis, recording.slots)
+    if with_links:
+        _picture(figure, axes[1], recording.links, "link", **_WEIGHTS)
+        axes[1].set_xlabel("was written right after it: slot")
+        axes[1].set_ylabel("slot")
+        for axis in (axes[1].xaxis, axes[1].yaxis):
+            _name_slots(axis, recording.slots)
+    number = range(len(recording.memory))[step]
+    figure.suptitle(title or f"Memory after time step {number}")
+    return figure
+
+
+def animate(recording, path, frames_per_second=4, title=None):
+    """Writes a run as a moving picture (GIF): contents, and where the heads are.
+
+    Args:
+        recording: A `Recording`.
+        path: String or path of the file, `.gif`.
+        frames_per_second: Number, of time steps. Defaults to `4`.
+        title: Optional string.
+
+    Example:
+
+    >>> layer = keras_sam.NTM(16, memory_slots=8, word_size=4, output_size=3)
+    >>> recording = keras_sam.visualize.record(layer, np.ones((5, 4), "float32"))
+    >>> keras_sam.visualize.animate(recording, "run.gif")
+    """
+    figure = _figure(9, 5)
+    memory, heads = figure.subplots(1, 2, width_ratios=(3, 2), sharey=True)
+    contents = _picture(
+        figure, memory, recording.memory[0], "value", **_symmetric(recording.memory)
+    )
+    memory.set_xlabel("element of the word")
+    memory.set_ylabel("slot")
+    _name_slots(memory.yaxis, recording.slots)
+    slots = np.arange(len(recording.slots))
+    bars = {
+        "written": heads.barh(slots - 0.2, 0 * slots, 0.4, color="tab:orange"),
+        "read": heads.barh(slots + 0.2, 0 * slots, 0.4, color="tab:blue"),
+    }
+    heads.set_xlim(0, 1)
+    heads.set_xlabel("largest weight of any head")
+    heads.legend(list(bars.values()), list(bars), loc="lower right")
+    headline = title or _headline(recording)
+
+    def draw(step):
+        contents.set_data(recording.memory[step])
+        for kind, weights in (
+            ("written", recording.write_weights),
+            ("read", recording.read_weights),
+        ):
+            for bar, width in zip(bars[kind], weights[step].max(axis=0), strict=True):
+                bar.set_width(width)
+        figure.suptitle(f"{headline}: time step {step}")
+
+    steps = len(recording.memory)
+    movie = FuncAnimation(figure, draw, frames=steps, init_func=lambda: None)
+    movie.save(path, PillowWriter(fps=frames_per_second), dpi=80)
+
+
+def pixels(figure):
+    """A figure as an array of bytes `[height, width, 3]`."""
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def _touched(kinds, max_slots):
+    """The slots of most weight, ascending."""
+    totals = {}
+    for weights in kinds:
+        if isinstance(weights, tf.SparseTensor):
+            slots, values = weights.indices[:, -1].numpy(), weights.values.numpy()
+        else:
+            values = np.reshape(weights, (-1, weights.shape[-1]))
+            slots = np.broadcast_to(np.arange(values.shape[-1]), values.shape)
+        enough = values > _TOUCH
+        for slot, value in zip(slots[enough], values[enough], strict=True):
+            totals[int(slot)] = totals.get(int(slot), 0.0) + value
+    # Where nothing has much weight: the first slot, for there to be a picture.
+    most = sorted(totals, key=totals.get, reverse=True)[:max_slots] or [0]
+    return np.sort(np.array(most))
+
+
+def _weights_of(weights, slots):
+    """The weights of some slots in the first sequence, `[time, heads, slots]`."""
+    if isinstance(weights, tf.SparseTensor):
+        chosen = np.zeros((*weights.shape[1:3], len(slots)), "float32")
+        indices, values = weights.indices.numpy(), weights.values.numpy()
+        kept = np.isin(indices[:, -1], slots)
+        _, steps, heads, numbers = indices[kept].T
+        chosen[steps, heads, np.searchsorted(slots, numbers)] = values[kept]
+        return chosen
+    weights = np.asarray(weights)[0]
+    return weights.reshape(len(weights), -1, weights.shape[-1])[..., slots]
+
+
+def _steps_since(accessed):
+    """Steps since the last access, `[time, slots]`; NaN before the first."""
+    steps = np.arange(len(accessed), dtype="float32")[:, np.newaxis]
+    last = np.maximum.accumulate(np.where(accessed, steps, -1.0), axis=0)
+    return np.where(last < 0, np.nan, steps - last)
+
+
+def _headline(recording):
+    return f"{len(recording.slots)} of {recording.memory_slots:,} slots"
+
+
+def _of_heads(name, weights):
+    heads = weights.shape[1]
+    return name if heads == 1 else f"{name}\nof {heads} heads"
+
+
+def _figure(width, height):
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    # Room at the right for what colour bars are labelled with.
+    figure.get_layout_engine().set(rect=(0.0, 0.0, 0.98, 1.0))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _symmetric(values):
+    largest = max(float(np.max(np.abs(values))), 1e-6)
+    return {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
+
+
+def _picture(figure, axis, values, label=None, **options):
+    for places in (axis.xaxis, axis.yaxis):
+        places.get_major_locator().set_params(integer=True)
+    picture = axis.imshow(values, aspect="auto", interpolation="none", **options)
+    figure.colorbar(picture, ax=axis, label=label, pad=0.01, fraction=0.05)
+    return picture
+
+
+def _name_slots(axis, slots):
+    """Slot numbers at some of the places, however far apart the slots are."""
+    places = np.arange(0, len(slots), max(1, -(-len(slots) // 8)))
+    axis.set_ticks(places, [f"{slot}" for slot in slots[places]])
+
+
+def _draw_gates(axis, gates):
+    styles = ("-", "--", ":", "-.")
+    for number, (name, values) in enumerate(gates.items()):
+        for head, line in enumerate(values.T):
+            axis.plot(
+                line,
+                styles[head % len(styles)],
+                color=f"C{number}",
+                linewidth=1.2,
+                label=name.replace("_", " ") if head == 0 else None,
+            )
+    axis.set_ylim(-0.05, 1.05)
+    axis.set_ylabel("gate")
+    # Above the lines: they may be anywhere between 0 and 1.
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 0.97), ncols=4, frameon=False)

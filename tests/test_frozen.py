@@ -1,0 +1,257 @@
+"""Requests that start from a frozen memory get what the layer gives from that state."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_sam
+from keras_sam.export import export_saved_model, memorise
+
+FEATURES = 3
+
+
+def make_model(*before, memory_slots=40, **kwargs):
+    sizes = {"units": 6, "word_size": 6, "memory_slots": memory_slots}
+    layer = keras_sam.SAM(
+        **sizes, **kwargs, return_sequences=True, jit_compile=False, name="sam"
+    )
+    model = keras.Sequential([keras.Input((None, FEATURES)), *before, layer])
+    rng = np.random.default_rng(0)
+    model.set_weights([0.7 * rng.normal(size=w.shape) for w in model.get_weights()])
+    return model
+
+
+def random_inputs(batch, steps, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(batch, steps, FEATURES)).astype("float32")
+
+
+def continued(model, context, inputs):
+    """What the model gives after a context, which it reads anew."""
+    contexts = np.repeat(context, len(inputs), axis=0)
+    outputs = model(np.concatenate([contexts, inputs], axis=1))
+    return np.asarray(outputs)[:, context.shape[1] :]
+
+
+def load(folder):
+    return tf.saved_model.load(folder).signatures
+
+
+def whole_of(signatures, inputs):
+    return signatures["serving_default"](inputs=tf.constant(inputs))["outputs"].numpy()
+
+
+def assert_close(got, expected):
+    # Outputs are of the order of 10, after 60 steps that were rounded in other batches.
+    np.testing.assert_allclose(got, expected, atol=3e-5, rtol=1e-5)
+
+
+# Memories that the request goes through several times, and others that it hardly
+# touches; an index that looks everywhere is exact as well.
+everywhere = keras_sam.index.LSH(tables=1, bits=1, bucket_size=256, probes=2)
+CASES = {
+    "full": {"memory_slots": 40},
+    "two_heads": {
+        "memory_slots": 12,
+        "read_heads": 2,
+        "write_heads": 2,
+        "reads_per_head": 3,
+        "usage_threshold": 0.2,  # Slots that were touched, yet not accessed.
+    },
+    "barely_written": {"memory_slots": 300},
+    "smallest": {"memory_slots": 4, "read_heads": 1},
+    "lsh": {"memory_slots": 250, "index": everywhere},
+    "scann": {"memory_slots": 250, "index": "scann"},
+}
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory):
+    """Makes a case's model, context and SavedModel once."""
+    made = {}
+
+    def make(name):
+        if name not in made:
+            model = make_model(**CASES[name])
+            context = random_inputs(1, 60, seed=1)
+            memory = memorise(model, context)
+            folder = tmp_path_factory.mktemp(name)
+            made[name] = (
+                model,
+                context,
+                export_saved_model(model, folder, memory=memory),
+            )
+        return made[name]
+
+    return make
+
+
+SLOW = ("barely_written", "smallest")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in CASES
+    ],
+)
+def test_equals_the_layer_that_has_read_the_context(name, frozen):
+    model, context, folder = frozen(name)
+    inputs = random_inputs(3, 25)
+    expected = continued(model, context, inputs)
+    signatures = load(folder)
+    got = whole_of(signatures, inputs)
+    assert_close(got, expected)
+    states = signatures["initial_state"](batch_size=tf.constant(3))
+    chunks = []
+    for chunk in np.split(inputs, [1, 15], axis=1):
+        states = signatures["step"](inputs=tf.constant(chunk), **states)
+        chunks.append(states.pop("outputs"))
+    assert_close(np.concatenate(chunks, axis=1), expected)
+    # A state holds what was touched, no more.
+    touched = states["sam_own_slots"].numpy()
+    assert touched.shape[1] == max(np.sum(touched >= 0, axis=1))
+    assert touched.shape[1] <= CASES[name]["memory_slots"]
+    for own in touched:
+        assert len(set(own[own >= 0])) == np.sum(own >= 0)
+
+
+SERVE = """
+import json, sys
+
+sys.modules["keras"] = sys.modules["keras_sam"] = None  # Not to be had here.
+import numpy as np, tensorflow as tf
+
+folders, values = json.loads(sys.argv[1]), np.load(sys.argv[2])
+answers = {}
+for name, folder in folders.items():
+    if name == "scann":
+        import scann
+    whole = tf.saved_model.load(folder).signatures["serving_default"]
+    answers[name] = whole(inputs=tf.constant(values))["outputs"].numpy()
+np.savez(sys.argv[3], **answers)
+"""
+
+
+def test_in_a_process_with_tensorflow_alone(frozen, tmp_path):
+    inputs = random_inputs(2, 9)
+    np.save(tmp_path / "inputs.npy", inputs)
+    made = {name: frozen(name) for name in ("full", "lsh", "scann")}
+    folders = json.dumps({name: folder for name, (_, _, folder) in made.items()})
+    files = [str(tmp_path / name) for name in ("inputs.npy", "answers.npz")]
+    command = [sys.executable, "-c", textwrap.dedent(SERVE), folders, *files]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    with np.load(files[1]) as answers:
+        for name, (model, context, _) in made.items():
+            assert_close(answers[name], continued(model, context, inputs))
+
+
+def test_requests_share_the_memory_and_leave_nothing_behind(frozen):
+    _, _, folder = frozen("full")
+    signatures = load(folder)
+    requests = [random_inputs(1 + n % 3, 1 + n % 7, seed=n) for n in range(30)]
+    alone = [whole_of(signatures, inputs) for inputs in requests]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda each: whole_of(signatures, each), requests))
+    for got, expected in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("name", ["full", "lsh", "scann"])
+def test_reading_never_copies_the_memory(name, frozen):
+    """After a gather straight from a variable each reading of it would be a copy."""
+    saved = Path(frozen(name)[2], "saved_model.pb").read_bytes()
+    assert b"ReadVariableOp" in saved and b"ResourceGather" not in saved
+
+
+def test_masked_steps_change_nothing(tmp_path):
+    for zero_output_for_mask in (False, True):
+        model = make_model(
+            keras.layers.Masking(), zero_output_for_mask=zero_output_for_mask
+        )
+        context, inputs = random_inputs(1, 20, seed=1), random_inputs(3, 12)
+        inputs[0, 2:5] = inputs[1, 7:] = inputs[2, 1:4] = 0.0
+        memory = memorise(model, context)
+        folder = export_saved_model(model, tmp_path, memory=memory, streaming=False)
+        assert_close(whole_of(load(folder), inputs), continued(model, context, inputs))
+
+
+def test_other_layers_start_from_their_states_too(tmp_path):
+    model = make_model(
+        keras.layers.LSTM(FEATURES, return_sequences=True, name="lstm"),
+        keras_sam.NTM(FEATURES, memory_slots=6, return_sequences=True, name="ntm"),
+    )
+    context, inputs = random_inputs(1, 20, seed=1), random_inputs(3, 8)
+    at_once = memorise(model, context)
+    assert list(at_once) == ["lstm", "ntm", "sam"]
+    first = memorise(model, context[:, :13])
+    memory = memorise(model, context[:, 13:], states=first)
+    for got, expected in zip(
+        tf.nest.flatten(memory), tf.nest.flatten(at_once), strict=True
+    ):
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+    folder = export_saved_model(model, tmp_path, memory=memory, streaming=False)
+    assert_close(whole_of(load(folder), inputs), continued(model, context, inputs))
+    # One layer of them alone: the others start as always.
+    folder = export_saved_model(
+        model, tmp_path, memory={"sam": memory["sam"]}, streaming=False
+    )
+    start = model.layers[1](model.layers[0](inputs))
+    state = [tf.repeat(state, 3, axis=0) for state in memory["sam"]]
+    expected = model.layers[2](start, initial_state=state)
+    assert_close(whole_of(load(folder), inputs), expected)
+
+
+def test_given_words_are_found(tmp_path):
+    model = make_model(memory_slots=5000, index="lsh")
+    words = np.random.default_rng(2).normal(size=(5000, 6)).astype("float32")
+    memory = {"sam": model.layers[0].get_initial_state(1, memory=words)}
+    inputs = random_inputs(2, 4)
+    states = [tf.repeat(state, 2, axis=0) for state in memory["sam"]]
+    exact = make_model(memory_slots=5000, index="exact")
+    exact.set_weights(model.get_weights())
+    of_words = exact.layers[0].get_initial_state(2, memory=words)
+    expected = exact.layers[0](inputs, initial_state=of_words)
+    # A tree of which nearly all leaves are searched finds what there is.
+    tree = keras_sam.index.ScaNN(leaves_to_search=70, reordering=1000)
+    for index in ("exact", tree, None):
+        folder = export_saved_model(
+            model, tmp_path, memory=memory, index=index, streaming=False
+        )
+        got = whole_of(load(folder), inputs)
+        if index is None:
+            # Of random words LSH finds some: the first step asks the layer's question.
+            first = model.layers[0](inputs[:, :1], initial_state=states)
+            assert_close(got[:, :1], first)
+        else:
+            assert_close(got, expected)
+
+
+def test_wrong_memories_are_refused(tmp_path):
+    model = make_model()
+    memory = memorise(model, random_inputs(1, 5))
+    with pytest.raises(ValueError, match=r"recurrent layers, \['sam'\].*\['other'\]"):
+        export_saved_model(model, tmp_path, memory={"other": []})
+    with pytest.raises(ValueError, match="must be a list of tensors"):
+        export_saved_model(model, tmp_path, memory={"sam": memory["sam"][:-1]})
+    with pytest.raises(ValueError, match="for a batch of 1"):
+        state = model.layers[0].get_initial_state(2)
+        export_saved_model(model, tmp_path, memory={"sam": state})
+    with pytest.raises(ValueError, match="that goes forwards"):
+        back = make_model(go_backwards=True)
+        export_saved_model(back, tmp_path, memory=memory)
+    with pytest.raises(ValueError, match="cannot be part of a SavedModel, unless"):
+        export_saved_model(
+            make_model(index="scann"), tmp_path, memory={}, streaming=False
+        )
+    assert not list(tmp_path.iterdir())

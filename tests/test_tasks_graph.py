@@ -1,0 +1,399 @@
+"""The graph tasks, checked by solvers that see the inputs alone, in plain Python."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_sam import tasks
+from keras_sam.tasks import Lesson
+from keras_sam.tasks.family_tree import TIES, family_tree
+from keras_sam.tasks.graph import random_graph
+
+END = (0, 0, 0)
+
+
+def label(channels):
+    """The number on 30 channels, or `None` where it is left open."""
+    digits = np.reshape(channels, (3, 10))
+    if not digits.any():
+        return None
+    assert (digits.sum(1) == 1).all() and ((digits == 0) | (digits == 1)).all()
+    return int("".join(str(int(digit.argmax())) for digit in digits))
+
+
+def triple(channels):
+    channels = np.ravel(channels)
+    return tuple(label(channels[30 * i : 30 * i + 30]) for i in range(3))
+
+
+def read_phases(inputs):
+    """The phases of a sequence: lists of triples, and whether they are answers."""
+    phases = [[]]
+    flags = [[]]
+    for row in inputs:
+        if row[90]:
+            phases.append([])
+            flags.append([])
+        phases[-1].append(triple(row[:90]))
+        flags[-1].append(bool(row[91]))
+    # Padding after the last answer.
+    while phases[-1] and not flags[-1][-1]:
+        assert phases[-1].pop() == (None, None, None)
+        flags[-1].pop()
+    assert all(len(set(flag)) == 1 for flag in flags)
+    return list(zip(phases, (flag[0] for flag in flags), strict=True))
+
+
+def read_graph(description):
+    edges = {}
+    for source, edge, destination in description:
+        assert edge not in edges.setdefault(source, {}), "an edge leads to two nodes"
+        edges[source][edge] = destination
+        assert source != destination
+    return edges
+
+
+def check(inputs, targets, sample_weight, solve):
+    for x, y, weight in zip(inputs, targets, sample_weight, strict=True):
+        (description, answered), *phases = read_phases(x)
+        assert not answered
+        answers = solve(read_graph(description), phases)
+        asked = np.flatnonzero(x[:, 91])
+        np.testing.assert_array_equal(np.flatnonzero(weight), asked)
+        assert set(weight) == {0, 1}
+        assert [triple(y[t]) for t in asked] == answers
+        assert not y[weight == 0].any()
+
+
+def solve_traversal(edges, phases):
+    (query, _), (silence, answered) = phases
+    assert answered and set(silence) == {(None, None, None)}
+    node, answers = query[0][0], []
+    for step, (source, edge, destination) in enumerate(query):
+        assert destination is None and (source is None) == (step > 0)
+        answers.append((node, edge, edges[node][edge]))
+        node = edges[node][edge]
+    return [*answers, END]
+
+
+def shortest_paths(edges, source, destination):
+    """All shortest paths, by trying all paths of one length after the other."""
+    paths = [[(None, None, source)]]
+    for _ in range(30):
+        found = [path[1:] for path in paths if path[-1][2] == destination]
+        if found:
+            return found
+        paths = [
+            [*path, (path[-1][2], edge, neighbour)]
+            for path in paths
+            for edge, neighbour in edges.get(path[-1][2], {}).items()
+        ]
+    return []
+
+
+def solve_shortest_path(edges, phases):
+    (query, _), (plan, answered), (shown, _) = phases
+    assert not answered and plan == [(None, None, None)] * 10
+    ((source, edge, destination),) = query
+    assert edge is None
+    (path,) = shortest_paths(edges, source, destination)
+    assert shown == [(None, None, None), *path], "not the step before"
+    return [*path, END]
+
+
+def solve_inference(edges, phases):
+    answers = []
+    assert len(phases) == 9
+    for i in range(0, 9, 3):
+        ((source, relation, destination),), _ = phases[i]
+        assert destination is None
+        assert phases[i + 1] == ([(None, None, None)] * 10, False)
+        assert phases[i + 2] == ([(None, None, None)], True)
+        node = source
+        for edge in tasks.RELATIONS[relation]:
+            node = edges[node][edge]
+        answers.append((source, relation, node))
+    return answers
+
+
+SOLVERS = {
+    "traversal": (solve_traversal, tasks.TRAVERSAL_LESSONS),
+    "shortest_path": (solve_shortest_path, tasks.SHORTEST_PATH_LESSONS),
+    "inference": (solve_inference, tasks.INFERENCE_LESSONS),
+}
+every_task = pytest.mark.parametrize("name", SOLVERS)
+
+
+def sequences(name, *args, **kwargs):
+    return getattr(tasks, f"{name}_sequences")(*args, **kwargs)
+
+
+def stream(name, *args, **kwargs):
+    return getattr(tasks, f"{name}_task")(*args, **kwargs)
+
+
+@every_task
+def test_targets_follow_from_the_inputs_in_all_lessons(name):
+    solve, lessons = SOLVERS[name]
+    for seed in range(2):
+        arrays = sequences(name, seed, lessons)
+        assert {array.dtype for array in arrays} == {np.dtype("float32")}
+        assert arrays[0].shape[2:] == (92,) and arrays[1].shape[2:] == (9, 10)
+        check(*arrays, solve)
+
+
+@every_task
+def test_sizes_are_those_of_the_lesson(name):
+    _, lessons = SOLVERS[name]
+    for lesson in (lessons[0], lessons[-1]):
+        lengths = Counter()
+        for x in sequences(name, 0, [lesson] * 200)[0]:
+            (description, _), (query, _), *rest = read_phases(x)
+            edges = read_graph(description)
+            assert lesson.nodes[0] <= len(edges) <= lesson.nodes[1]
+            degrees = {len(names) for names in edges.values()}
+            assert lesson.degree[0] <= min(degrees)
+            assert max(degrees) <= lesson.degree[1]
+            lengths[
+                {
+                    "traversal": len(query),
+                    "shortest_path": len(rest[-1][0]) - 1,
+                    "inference": len(tasks.RELATIONS.get(query[0][1], ())),
+                }[name]
+            ] += 1
+        assert set(lengths) == set(range(lesson.length[0], lesson.length[1] + 1))
+
+
+def test_the_paper_s_lessons():
+    lessons = tasks.TRAVERSAL_LESSONS
+    assert len(lessons) == 14
+    assert lessons[0] == ((3, 10), (2, 4), (1, 1))
+    assert lessons[6] == ((10, 20), (2, 4), (1, 5))
+    assert lessons[9] == ((10, 30), (2, 4), (1, 7))
+    assert lessons[11] == ((10, 30), (2, 4), (1, 9))
+    assert lessons[12:] == (((10, 40), (2, 6), (1, 10)), ((10, 40), (2, 6), (1, 20)))
+    assert len(tasks.SHORTEST_PATH_LESSONS) == 15
+    assert tasks.SHORTEST_PATH_LESSONS[0] == ((5, 10), (1, 2), (2, 2))
+    assert tasks.SHORTEST_PATH_LESSONS[-1] == ((20, 25), (2, 6), (2, 5))
+    assert len(tasks.INFERENCE_LESSONS) == 17
+    assert tasks.INFERENCE_LESSONS[0] == ((3, 3), (1, 2), (2, 2))
+    assert tasks.INFERENCE_LESSONS[-1] == ((20, 25), (2, 4), (2, 5))
+    for _, lessons in SOLVERS.values():
+        for sizes in zip(*lessons, strict=True):
+            # No lesson is easier than the one before in all its sizes.
+            assert sizes[-1] >= sizes[0]
+
+
+def test_edges_lead_to_the_nearest_neighbours():
+    class Points:
+        """A generator whose points lie on a line: 0, 1, 3, 7."""
+
+        def __init__(self):
+            self.rng = np.random.default_rng(0)
+
+        def __getattr__(self, name):
+            return getattr(self.rng, name)
+
+        def random(self, shape):
+            assert shape == (4, 2)
+            return np.array([[0, 0], [1, 0], [3, 0], [7, 0]]) / 8
+
+    triples = random_graph(Points(), (4, 4), (2, 2))
+    nodes = list(dict.fromkeys(triples[:, 0].tolist()))
+    leads = [(nodes.index(a), nodes.index(b)) for a, _, b in triples.tolist()]
+    assert leads == [(0, 1), (0, 2), (1, 0), (1, 2), (2, 1), (2, 0), (3, 2), (3, 1)]
+    assert len(set(triples[:, 1].tolist())) <= 4
+
+
+def test_relations_are_400_and_different():
+    assert list(tasks.RELATIONS) == list(range(10, 410))
+    assert len(set(tasks.RELATIONS.values())) == 400
+    lengths = Counter(map(len, tasks.RELATIONS.values()))
+    assert lengths == {2: 100, 3: 100, 4: 100, 5: 100}
+    assert {edge for edges in tasks.RELATIONS.values() for edge in edges} == set(
+        range(10)
+    )
+    # They are fixed: a network that has learned them is of no use with others.
+    assert tasks.RELATIONS[409] == (1, 6, 4, 1, 4)
+
+
+def test_labels_and_orders_are_random():
+    lesson = tasks.TRAVERSAL_LESSONS[-1]
+    inputs = tasks.traversal_sequences(0, [lesson] * 60)[0]
+    digits = np.concatenate(
+        [
+            [label(row[30 * i : 30 * i + 30]) for row in x[:30] for i in (0, 1, 2)]
+            for x in inputs
+        ]
+    )
+    counts = np.bincount(digits % 10, minlength=10) / len(digits)
+    np.testing.assert_allclose(counts, 0.1, atol=0.03)
+    assert digits.min() < 20 and digits.max() > 980
+    # Were a node's edges told one after the other, sources would repeat.
+    repeats = [(x[:29, :30] == x[1:30, :30]).all(1).mean() for x in inputs]
+    assert np.mean(repeats) < 0.15
+
+
+@every_task
+def test_stream(name):
+    solve, lessons = SOLVERS[name]
+    dataset = stream(name, 2, lesson=2, review=0.5, seed=0)
+    time = dataset.element_spec[0].shape[1]
+    assert dataset.element_spec == (
+        tf.TensorSpec((2, time, 92), tf.float32),
+        tf.TensorSpec((2, time, 9, 10), tf.float32),
+        tf.TensorSpec((2, time), tf.float32),
+    )
+    first, again = (list(dataset.take(3).as_numpy_iterator()) for _ in range(2))
+    for one, other in zip(first, again, strict=True):
+        check(*one, solve)
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert (first[0][0] != first[1][0]).any(), "the batches repeat"
+    # The hardest lesson fits.
+    next(stream(name, 1, lesson=len(lessons), seed=0).as_numpy_iterator())
+
+
+def test_a_function_as_the_lesson_is_asked_before_each_batch():
+    number = 1
+    dataset = tasks.traversal_task(4, lesson=lambda: number, review=0, seed=0)
+    assert dataset.element_spec[0].shape == (4, None, 92)
+    iterator = dataset.as_numpy_iterator()
+    shapes = {}
+    for number in (1, 7, 14, 1):
+        batch = next(iterator)
+        check(*batch, solve_traversal)
+        shapes.setdefault(number, set()).add(batch[0].shape[1])
+    # One length for each lesson: a compiled model compiles once for each.
+    assert shapes == {1: {43}, 7: {91}, 14: {281}}
+
+
+def test_a_tenth_comes_from_earlier_lessons():
+    def answer_lengths(**kwargs):
+        data = tasks.traversal_task(500, seed=0, **kwargs)
+        return next(data.as_numpy_iterator())[2].sum(1) - 1
+
+    # Lesson 1 has paths of one step, lesson 2 of one or two.
+    share = np.mean(answer_lengths(lesson=2, review=0.4) == 1)
+    expected = 0.4 + 0.6 * 0.5
+    assert abs(share - expected) < 4.5 * np.sqrt(expected * (1 - expected) / 500)
+    share = np.mean(answer_lengths(lesson=2, review=0) == 1)
+    assert abs(share - 0.5) < 4.5 * 0.5 / np.sqrt(500)
+    assert set(answer_lengths(lesson=1)) == {1}
+
+
+def test_underground():
+    names = tasks.underground(names=True).tolist()
+    edges = read_graph(names)
+    assert len(edges) == 43 and len(names) == 214
+    assert edges["Bond Street"]["Central Line E"] == "Oxford Circus"
+    assert edges["Oxford Circus"]["Central Line W"] == "Bond Street"
+    assert edges["Waterloo"]["Jubilee Line W"] == "Westminster"
+    # Every ride can be taken back on the same line.
+    rides = {(a, ride.rsplit(" ", 1)[0], b) for a, ride, b in names}
+    assert rides == {(b, line, a) for a, line, b in rides}
+    labels = tasks.underground()
+    assert labels.shape == (214, 3) and labels.dtype.kind == "i"
+    assert sorted(Counter(labels[:, 0].tolist()).values()) == sorted(
+        Counter(a for a, _, _ in names).values()
+    )
+    lesson = Lesson((43, 43), (1, 10), (7, 7))
+    arrays = tasks.traversal_sequences(0, [lesson] * 3, labels)
+    check(*arrays, solve_traversal)
+    np.testing.assert_array_equal(arrays[2].sum(1), 8)
+    assert len({triple(x[0, :90]) for x in arrays[0]}) == 3, "labels are the same"
+
+
+def test_shortest_paths_on_the_underground_are_shortest():
+    lesson = Lesson((43, 43), (1, 10), (4, 4))
+    x, y, w = tasks.shortest_path_sequences(
+        0, [lesson] * 3, tasks.underground(), unique=False
+    )
+    for i in range(3):
+        (description, _), (query, _), *_ = read_phases(x[i])
+        ((source, _, destination),) = query
+        answer = [triple(y[i, t]) for t in np.flatnonzero(w[i])]
+        paths = shortest_paths(read_graph(description), source, destination)
+        assert answer[:-1] in paths and answer[-1] == END
+        assert len(answer) == 5
+
+
+def test_family_tree():
+    edges = read_graph(family_tree().tolist())
+    assert len(edges) == 14 and sum(map(len, edges.values())) == 44
+
+    def relative(person, *names):
+        for name in names:
+            person = edges[person][TIES.index(name)]
+        return person
+
+    for person, ties in edges.items():
+        for tie in ties:
+            other, name = relative(person, TIES[tie]), TIES[tie]
+            back = {
+                "father": ("son", "daughter"),
+                "mother": ("son", "daughter"),
+                "brother": ("sister",),
+                "sister": ("brother",),
+                "son": ("father", "mother"),
+                "daughter": ("father", "mother"),
+                "husband": ("wife",),
+                "wife": ("husband",),
+            }[name]
+            assert any(
+                TIES.index(b) in edges[other] and relative(other, b) == person
+                for b in back
+            )
+    # One's brother is one's mother's son, and she is the wife of one's father.
+    for person in edges:
+        if TIES.index("brother") in edges[person]:
+            assert relative(person, "brother") == relative(person, "mother", "son")
+            assert relative(person, "father", "wife") == relative(person, "mother")
+
+    for length in (2, 3, 4, 5):
+        arrays = tasks.family_tree_sequences(0, [length] * 5)
+        check(*arrays, solve_inference)
+        for x in arrays[0]:
+            for (query, _), *_ in zip(*[iter(read_phases(x)[1:])] * 3, strict=True):
+                assert len(tasks.RELATIONS[query[0][1]]) == length
+
+
+@pytest.mark.parametrize(
+    ("name", "lesson", "expected"),
+    [
+        ("traversal", 3, "must be a list of `keras_sam.tasks.Lesson`"),
+        ("traversal", Lesson((1, 3), (1, 2), (1, 1)), "`nodes` must be .* at least 2"),
+        ("traversal", Lesson((5, 3), (1, 2), (1, 1)), "`nodes` must be .* at least 5"),
+        ("traversal", Lesson((3, 1001), (1, 2), (1, 1)), "only 1000 labels"),
+        ("shortest_path", Lesson((2, 2), (1, 1), (5, 5)), "have no single shortest"),
+        ("inference", Lesson((4, 4), (2, 2), (1, 2)), "2 to 5 edges"),
+        ("inference", Lesson((15, 15), (11, 11), (2, 2)), "at most 10"),
+    ],
+)
+def test_sequences_refuse(name, lesson, expected):
+    with pytest.raises(ValueError, match=expected):
+        sequences(name, 0, [lesson])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"lesson": 0}, "`lesson` must be an integer of at least 1"),
+        ({"lesson": 15}, "`lesson` must be at most 14"),
+        ({"review": 1.0}, "`review` must be a fraction"),
+        ({"seed": -1}, "`seed` must be an integer of at least 0"),
+        ({"batch_size": 0}, "`batch_size` must be an integer of at least 1"),
+    ],
+)
+def test_streams_refuse(arguments, expected):
+    with pytest.raises(ValueError, match=expected):
+        tasks.traversal_task(**{"batch_size": 2, **arguments})
+
+
+def test_family_trees_refuse_longer_relations():
+    with pytest.raises(ValueError, match="2 to 5 ties"):
+        tasks.family_tree_sequences(0, [6])
+    with pytest.raises(ValueError, match="must be a non-empty list of lessons"):
+        tasks.traversal_sequences(0, [])

@@ -1,0 +1,135 @@
+"""Recordings hold what the cells did, of the slots touched; pictures are drawn."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import keras_sam
+from keras_sam import visualize
+
+SIZES = {"units": 6, "word_size": 4, "output_size": 3}
+LAYERS = {
+    "ntm": lambda: keras_sam.NTM(**SIZES, memory_slots=9, write_heads=2),
+    "dnc": lambda: keras_sam.DNC(**SIZES, memory_slots=9, read_heads=2),
+    "dam": lambda: keras_sam.DAM(**SIZES, memory_slots=9, read_heads=2),
+    "sam": lambda: keras_sam.SAM(**SIZES, memory_slots=9, read_heads=2, write_heads=2),
+}
+each_layer = pytest.mark.parametrize("name", LAYERS)
+
+
+def sequence(steps=6):
+    return np.random.default_rng(0).normal(size=(steps, 5)).astype("float32")
+
+
+def dense(weights):
+    if isinstance(weights, tf.SparseTensor):
+        weights = tf.sparse.to_dense(weights)
+    weights = np.asarray(weights)[0]
+    return weights.reshape(len(weights), -1, weights.shape[-1])
+
+
+@each_layer
+def test_recording_is_the_trace_of_the_slots_touched(name):
+    layer = LAYERS[name]()
+    trace = layer.trace(sequence()[np.newaxis])
+    recording = visualize.record(layer, sequence(), max_slots=5)
+    weights = [dense(trace[kind]) for kind in ("write_weights", "read_weights")]
+    total = sum(np.where(w > 0.05, w, 0.0).sum(axis=(0, 1)) for w in weights)
+    assert recording.slots.tolist() == sorted(np.argsort(-total, kind="stable")[:5])
+    for got, expected in zip(recording[1:3], weights, strict=True):
+        np.testing.assert_array_equal(got, expected[..., recording.slots])
+    np.testing.assert_array_equal(recording.outputs, trace["outputs"][0])
+    # The contents after each step: those after the first steps, of a shorter run.
+    again = keras.layers.RNN(layer.cell, return_state=True)
+    for steps in (1, 4, 6):
+        _, *states = again(sequence(6)[np.newaxis, :steps])
+        state = layer.cell.unpack_state(states)
+        memory = np.asarray(state.memory)[0, recording.slots]
+        np.testing.assert_allclose(recording.memory[steps - 1], memory, atol=1e-6)
+    if name == "dnc":
+        link = np.asarray(state.link)[0][np.ix_(recording.slots, recording.slots)]
+        np.testing.assert_allclose(recording.links, link.T, atol=1e-6)
+    assert (recording.usage is None) == (name == "ntm")
+
+
+def test_steps_since_access():
+    layer = LAYERS["sam"]()
+    recording = visualize.record(layer, sequence())
+    weights = recording.write_weights.sum(axis=1) + recording.read_weights.sum(axis=1)
+    for slot, since in zip(weights.T > 0.005, recording.usage.T, strict=True):
+        for step, steps in enumerate(since):
+            before = np.flatnonzero(slot[: step + 1])
+            expected = step - before[-1] if len(before) else np.nan
+            np.testing.assert_equal(steps, expected)
+
+
+def test_only_touched_slots_of_a_large_memory():
+    layer = keras_sam.SAM(**SIZES, memory_slots=2**16, read_heads=2)
+    # Words that were given lie anywhere.
+    memory = np.random.default_rng(1).normal(size=(2**16, 4))
+    state = layer.get_initial_state(1, memory=memory)
+    recording = visualize.record(layer, sequence(3), initial_state=state, max_slots=20)
+    assert len(recording.slots) <= 20 and recording.slots[-1] > 1000
+    assert recording.memory.shape == (3, len(recording.slots), 4)
+    assert sum(values.nbytes for values in recording if hasattr(values, "nbytes")) < 1e5
+
+
+@each_layer
+def test_pictures_name_their_axes(name, tmp_path):
+    recording = visualize.record(LAYERS[name](), sequence())
+    figure = visualize.plot(recording)
+    labels = [axis.get_ylabel() for axis in figure.axes]
+    kinds = ["write weights", "read weights", "gate"]
+    kinds += [] if name == "ntm" else [recording.usage_name]
+    for kind in kinds:
+        assert any(label.startswith(kind) for label in labels), kind
+    assert any(axis.get_xlabel() == "time step" for axis in figure.axes)
+    contents = visualize.plot_memory(recording)
+    assert contents.axes[0].get_ylabel() == "slot"
+    assert len(contents.axes) == (4 if name == "dnc" else 2)  # with colour bars
+    visualize.animate(recording, tmp_path / "run.gif")
+    with Image.open(tmp_path / "run.gif") as movie:
+        assert movie.n_frames == 6
+    pixels = visualize.pixels(figure)
+    assert pixels.dtype == np.uint8 and pixels.std() > 10
+
+
+def test_wrong_arguments():
+    layer = LAYERS["ntm"]()
+    with pytest.raises(ValueError, match=r"one sequence.*\(1, 6, 5\)"):
+        visualize.record(layer, sequence()[np.newaxis])
+    with pytest.raises(ValueError, match="`max_slots` must be an integer"):
+        visualize.record(layer, sequence(), max_slots=0)
+
+
+def test_tensorboard_gets_pictures(tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((None, 5)),
+            keras.layers.Dense(4),
+            keras_sam.NTM(**SIZES, memory_slots=6, name="ntm"),
+        ]
+    )
+    model.compile("sgd", "mse")
+    look = keras_sam.callbacks.MemoryTensorBoard(tmp_path, sequence(), freq=2)
+    batch = np.zeros((2, 6, 5)), np.zeros((2, 3))
+    model.fit(*batch, epochs=4, verbose=0, callbacks=[look])
+    logged = {}
+    for file in tmp_path.iterdir():
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                logged.setdefault(value.tag, []).append((event.step, value.tensor))
+    assert set(logged) == {
+        *("ntm/run", "ntm/memory"),
+        *("ntm/interpolation_gates", "ntm/slots_touched"),
+    }
+    assert [step for step, _ in logged["ntm/run"]] == [1, 3]
+    png = tf.make_ndarray(logged["ntm/run"][0][1])[2]
+    assert tf.io.decode_png(png).shape[-1] == 3
+    wrong = keras.Sequential([keras.Input((None, 5)), keras.layers.LSTM(3)])
+    wrong.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="looks at layers of keras_sam"):
+        wrong.fit(*batch, verbose=0, callbacks=[look])
