@@ -23,11 +23,11 @@ def read_long_description():
     return readme.read_text(encoding="utf-8") if readme.exists() else ""
 
 
-# tfds.testing imports dill without asking for it.
 SERVE = ["fastapi", "uvicorn"]
+# pytest-xdist: tests on both cores. tfds.testing imports dill without asking for it.
 # httpx: for FastAPI's test client. nbclient and ipykernel: for the notebook.
 TEST = [
-    *("pytest>=8", "hypothesis>=6.100", "dill"),
+    *("pytest>=8", "pytest-xdist", "hypothesis>=6.100", "dill"),
     *(*SERVE, "httpx", "nbclient", "ipykernel"),
 ]
 # The formatter's style may change between minor versions of ruff. locust: for

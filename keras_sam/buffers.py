@@ -66,17 +66,21 @@ class InPlace:
 def _in_place(operation, tensor, indices, updates):
     """`operation` on the rows that the last axis of `indices` names."""
     depth = indices.shape[-1]
-    rest = tensor.shape[depth:]
+    if all(tensor.shape[1:]):
+        shape = [-1, *tensor.shape[1:]]
+        row = (-1, math.prod(shape[depth:]))
+    else:
+        shape = tf.shape(tensor)
+        row = (-1, tf.reduce_prod(shape[depth:]))
     number = indices[..., 0]
     for axis in range(1, depth):
-        number = number * tensor.shape[axis] + indices[..., axis]
-    rows = tf.reshape(tensor, (-1, math.prod(rest)))
+        number = number * shape[axis] + indices[..., axis]
     rows = operation(
-        x=rows,
+        x=tf.reshape(tensor, row),
         i=tf.reshape(number, [-1]),
-        v=tf.reshape(updates, (-1, math.prod(rest))),
+        v=tf.reshape(updates, row),
     )
-    return tf.reshape(rows, [-1, *tensor.shape[1:]])
+    return tf.reshape(rows, shape)
 
 
 def in_xla():

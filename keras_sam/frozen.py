@@ -28,7 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sam.cells.base import check_state_sizes
-from keras_sam.cells.sam import SAMCell
+from keras_sam.cells.sam import Reading, SAMCell
 from keras_sam.index import Exact, ScaNN
 from keras_sam.index import get as get_index
 from keras_sam.ops.content import NORM_EPSILON
@@ -214,7 +214,7 @@ class FrozenStream(Stream):
             words, (-1, cell.read_heads, cell.reads_per_head, cell.word_size)
         )
         read_weights, read_vectors, output = self._recurrence._after_search(
-            hidden, parts, words
+            hidden, parts, carry.small, Reading(read_slots), words
         )
 
         slots, accessed = cell.accessed(

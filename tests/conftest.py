@@ -25,3 +25,17 @@ hypothesis.settings.load_profile("keras_sam")
 def seed():
     """Every test starts from the same seed, alone or after others."""
     keras.utils.set_random_seed(0)
+
+
+def pytest_collection_modifyitems(items):
+    """Keeps together, on one of pytest-xdist's workers, what shares compiled functions.
+
+    That is a file; of the conformance table, whose rows are many, a row, or what asks
+    for the fixture that exports all rows.
+    """
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        part = getattr(parameters.get("case"), "name", "")
+        if "served" in item.fixturenames:
+            part = "served"
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {part}"))

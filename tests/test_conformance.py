@@ -996,7 +996,8 @@ np.savez(f"{folder}/outputs.npz", **outputs)
 @pytest.fixture(scope="module")
 def served(request, tmp_path_factory):
     """Every case asked for, exported here, answered by a process without Keras."""
-    items = [item for item in request.session.items if "served" in item.fixturenames]
+    items = [item for item in request.session.items if item.module is request.module]
+    items = [item for item in items if "served" in item.fixturenames]
     cases = [item.callspec.params["case"] for item in items]
     folder = tmp_path_factory.mktemp("exported")
     shapes = [f"{batch}x{steps}" for batch, steps in EXPORT_SHAPES]

@@ -259,8 +259,10 @@ def test_gradients_are_finite_differences_of_the_twin(case):
 
 
 def test_every_public_function_has_a_case():
+    # tests/test_sparse_ops.py and tests/test_sparse_linkage.py have the sparse ones;
+    # `largest` is not smooth.
     sparse = {"first_occurrences", "same_slots", "sparse_read", "sparse_write"}
-    # tests/test_sparse_ops.py has the sparse ones; `largest` is not smooth.
+    sparse |= {"SparseLinks", "empty_links", "follow_links", "update_sparse_links"}
     tested = {case.split(",")[0] for case in CASES}
     assert tested == set(ops.__all__) - sparse - {"largest"}
 
