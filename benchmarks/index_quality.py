@@ -26,7 +26,8 @@ with an exact index few, for such a query is hardly more like the right word tha
 the next ones. More tables and probes find more and cost more. ScaNN finds more than LSH
 and takes longer.
 
-Writes benchmarks/results/index_quality.json and .png. `--smoke` tries everything at
+Writes benchmarks/results/index_quality.json and .png; a run of some of the kinds
+replaces those only. `--smoke` tries everything at
 tiny sizes.
 """
 
@@ -298,16 +299,17 @@ def summary(values):
 # The picture.
 
 
-def draw(results, path):
+def draw(record, path):
     """Recall against the time of a step: a line for each index, from few words on."""
-    kinds = list(results)
+    kinds = [kind for kind in KINDS if kind in record]
     figure, panels = plt.subplots(
         1, len(kinds), figsize=(4.5 * len(kinds), 4.6), sharey=True, squeeze=False
     )
     for axes, kind in zip(panels[0], kinds, strict=True):
-        sizes = sorted(results[kind], key=int)
-        for name in results[kind][sizes[0]]:
-            points = [results[kind][size][name] for size in sizes]
+        results = record[kind]["results"]
+        sizes = sorted(results, key=int)
+        for name in results[sizes[0]]:
+            points = [results[size][name] for size in sizes]
             times = [point["microseconds_per_step"]["median"] for point in points]
             found = [point["recall_at_4"] for point in points]
             (line,) = axes.plot(times, found, marker="o", markersize=3, label=name)
@@ -350,25 +352,29 @@ def parse_options():
 
 def main():
     options = parse_options()
-    record = {
-        "command": shlex.join(["python", "benchmarks/index_quality.py", *sys.argv[1:]]),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "results": {kind: {} for kind in options.kinds},
-    }
+    path = options.output
+    record = json.loads(path.read_text()) if path.exists() else {}
     for kind in options.kinds:
+        results = {}
+        record[kind] = {
+            "command": shlex.join(
+                ["python", "benchmarks/index_quality.py", *sys.argv[1:]]
+            ),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "results": results,
+        }
         for words in options.words:
             if kind == "trained" and words > MOST_TRAINED:
                 continue
-            results = measure(kind, words, options)
-            record["results"][kind][str(words)] = results
-            for name, result in results.items():
+            results[str(words)] = measure(kind, words, options)
+            for name, result in results[str(words)].items():
                 print(f"{kind}, {words:,} words, {name}: {result}", flush=True)
-            options.output.write_text(json.dumps(record, indent=1) + "\n")
+            path.write_text(json.dumps(record, indent=1) + "\n")
             keras.backend.clear_session()
-    draw(record["results"], options.output.with_suffix(".png"))
+    draw(record, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

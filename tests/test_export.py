@@ -34,7 +34,8 @@ def other_layers():
 CASES = {case.name: case.layer for case in conformance_cases.CASES} | {
     name: lambda name=name, **_: other_layers()[name] for name in other_layers()
 }
-QUICK = ("ntm_lstm", "dnc_lstm", "dam_lstm", "sam_lstm", "sam_lsh", "stacked")
+QUICK = ("ntm_lstm", "dnc_lstm", "dam_lstm", "sam_lstm", "sam_lsh", "sdnc_lstm")
+QUICK += ("stacked",)
 each_case = pytest.mark.parametrize(
     "name",
     [
@@ -86,7 +87,7 @@ np.savez(f"{folder}/answers.npz", **answers)
 @pytest.fixture(scope="module")
 def served(request, tmp_path_factory):
     """The folder of all cases, what Keras gives, and what that other process gave."""
-    items = [item for item in request.session.items if "served" in item.fixturenames]
+    items = [item for item in request.session.items if item.module is request.module]
     slow = any(item.get_closest_marker("slow") for item in items)
     names = list(CASES if slow else QUICK)
     folder = tmp_path_factory.mktemp("served")
