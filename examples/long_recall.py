@@ -44,7 +44,6 @@ def parse_arguments():
     add = parser.add_argument
     add("--memory-slots", type=int, default=2**20)
     add("--pairs", type=int, nargs="+", default=[4, 32, 256, 2048, 5120])
-    add("--repeats", type=int, default=1, help="how often each pair is shown")
     add("--index", default="exact")
     add("--read-heads", type=int, default=1)
     add("--controller", default="dense")
@@ -63,29 +62,23 @@ def parse_arguments():
     return arguments
 
 
-def recall_sequences(rng, batch, pairs, repeats=1):
-    """Inputs `[batch, steps, 1 + 16 + 8]`, targets and weights of the values.
-
-    All pairs in `repeats` random orders, then all keys in another: a sequence of
-    `(repeats + 1) * pairs` steps.
-    """
+def recall_sequences(rng, batch, pairs):
+    """Inputs `[batch, 2 * pairs, 1 + 16 + 8]`, targets and weights of the values."""
     # Keys all different: a random choice among the 2^16.
     keys = np.stack([rng.choice(2**KEY_BITS, pairs, False) for _ in range(batch)])
     keys = 2.0 * (keys[..., np.newaxis] >> np.arange(KEY_BITS) & 1) - 1.0
     values = rng.integers(0, 2, (batch, pairs, VALUE_BITS))
-    order = np.argsort(rng.random((batch, repeats + 1, pairs)))
-    order = np.reshape(order, (batch, -1, 1))
-    shown = repeats * pairs
-    steps = shown + pairs
+    order = np.argsort(rng.random((batch, pairs)))[..., np.newaxis]
+    steps = 2 * pairs
     inputs = np.zeros((batch, steps, 1 + KEY_BITS + VALUE_BITS), "float32")
-    inputs[..., 1 : 1 + KEY_BITS] = np.take_along_axis(keys, order, 1)
-    bits = np.take_along_axis(values, order, 1)
-    inputs[:, :shown, 1 + KEY_BITS :] = 2.0 * bits[:, :shown] - 1.0
-    inputs[:, shown:, 0] = 1.0
+    inputs[:, :pairs, 1 : 1 + KEY_BITS] = keys
+    inputs[:, :pairs, 1 + KEY_BITS :] = 2.0 * values - 1.0
+    inputs[:, pairs:, 0] = 1.0
+    inputs[:, pairs:, 1 : 1 + KEY_BITS] = np.take_along_axis(keys, order, 1)
     targets = np.zeros((batch, steps, VALUE_BITS), "float32")
-    targets[:, shown:] = bits[:, shown:]
+    targets[:, pairs:] = np.take_along_axis(values, order, 1)
     weights = np.zeros((batch, steps), "float32")
-    weights[:, shown:] = 1.0
+    weights[:, pairs:] = 1.0
     return inputs, targets, weights
 
 
@@ -136,15 +129,14 @@ def train(model, arguments, rng):
             model.reset_metrics()
             for _ in range(group):
                 results = model.train_on_batch(
-                    *recall_sequences(rng, batch, pairs, arguments.repeats),
-                    return_dict=True,
+                    *recall_sequences(rng, batch, pairs), return_dict=True
                 )
             update += group
             curve.append(
                 {
                     "pairs": pairs,
                     "memory_slots": slots,
-                    "steps": (arguments.repeats + 1) * pairs,
+                    "steps": 2 * pairs,
                     "updates": update,
                     "sequences": update * batch,
                     "seconds": round(time.perf_counter() - start, 1),
@@ -172,7 +164,7 @@ def draw(curve, path):
             [max(point["wrong_bits_per_value"], 1e-4) for point in points],
             "o-",
             markersize=3,
-            label=f"{pairs} pairs, {points[0]['steps']} steps",
+            label=f"{pairs} pairs, {2 * pairs} steps",
         )
     axis.axhline(VALUE_BITS / 2, color="gray", linestyle=":", label="chance")
     axis.set_xlabel("minutes of training")
@@ -196,10 +188,10 @@ def main():
     model.reset_metrics()
     for _ in range(4):
         results = model.test_on_batch(
-            *recall_sequences(test_rng, 1, pairs, arguments.repeats), return_dict=True
+            *recall_sequences(test_rng, 1, pairs), return_dict=True
         )
     test_errors = float(results["bit_errors"]) / pairs
-    print(f"new sequences: {test_errors:.4f} wrong bits of 8 per value")
+    print(f"new sequences of {2 * pairs} steps: {test_errors:.4f} wrong bits of 8")
 
     draw(curve, arguments.output / "curve.png")
     model.save(arguments.output / "model.keras")

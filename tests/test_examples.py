@@ -42,7 +42,7 @@ def test_copy_task_smoke(tmp_path):
 
 def test_long_recall_smoke(tmp_path):
     output = run_example("long_recall.py", "--output", tmp_path)
-    assert "new sequences: " in output
+    assert "new sequences of 16 steps" in output
     results = json.loads((tmp_path / "results.json").read_text())
     # Under the 4 of 8 bits that guessing gets wrong, and no more learned than that.
     assert results["test_wrong_bits_per_value"] < 3.9
