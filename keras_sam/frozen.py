@@ -31,10 +31,10 @@ from keras_sam.cells.base import check_state_sizes
 from keras_sam.cells.sam import Reading, SAMCell
 from keras_sam.index import Exact, ScaNN
 from keras_sam.index import get as get_index
-from keras_sam.ops.content import NORM_EPSILON
+from keras_sam.index.similarity import similarity
 from keras_sam.ops.selection import largest
-from keras_sam.ops.sparse import first_occurrences
-from keras_sam.recurrence import Small, SparseRecurrence, _where
+from keras_sam.ops.sparse import is_first_occurrence
+from keras_sam.recurrence import Small, SparseRecurrence, where_active
 from keras_sam.streaming import Stream
 
 # An index that is not exact is asked for so many more: the request may have some of
@@ -143,10 +143,10 @@ class FrozenStream(Stream):
             output = new.output
             if mask is not None:
                 active = mask[:, t]
-                new = _where(active, new, carry)
+                new = where_active(active, new, carry)
                 output = new.output
                 if self.layer.zero_output_for_mask:
-                    output = _where(active, output, tf.zeros_like(output))
+                    output = where_active(active, output, tf.zeros_like(output))
             tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), new, carry)
             return t + 1, new, outputs.write(t, output)
 
@@ -196,13 +196,11 @@ class FrozenStream(Stream):
         oldest = self._least_recently_accessed(own)
         write_slots = cell.join_write_slots(carry.read_slots, oldest)
         written = _places(own, write_slots)
-        hidden, controller, parts, write_weights, rows = (
-            self._recurrence._before_search(
-                inputs,
-                carry.small,
-                write_slots,
-                tf.gather(own.rows, written, batch_dims=1),
-            )
+        hidden, controller, parts, write_weights, rows = self._recurrence.before_search(
+            inputs,
+            carry.small,
+            write_slots,
+            tf.gather(own.rows, written, batch_dims=1),
         )
         own = own._replace(rows=_scatter(own.rows, written, rows))
 
@@ -213,7 +211,7 @@ class FrozenStream(Stream):
         words = tf.reshape(
             words, (-1, cell.read_heads, cell.reads_per_head, cell.word_size)
         )
-        read_weights, read_vectors, output = self._recurrence._after_search(
+        read_weights, read_vectors, output = self._recurrence.after_search(
             hidden, parts, carry.small, Reading(read_slots), words
         )
 
@@ -239,7 +237,7 @@ class FrozenStream(Stream):
 
     def _touch(self, own, slots):
         """With copies of some slots `[batch, n]`, where it has none yet."""
-        new = first_occurrences(slots) == tf.range(slots.shape[1])
+        new = is_first_occurrence(slots)
         new &= ~tf.reduce_any(_same(own, slots), axis=-1)
         places = _count(own) + tf.cumsum(tf.cast(new, tf.int32), axis=1) - 1
         # The last place is never used: what is not new is thrown there.
@@ -290,8 +288,8 @@ class FrozenStream(Stream):
         )
         scores = tf.concat(
             [
-                _similarity(queries, _take(self._memory, found)),
-                _similarity(queries, own.rows[:, tf.newaxis]),
+                similarity(queries, _take(self._memory, found)),
+                similarity(queries, own.rows[:, tf.newaxis]),
             ],
             axis=-1,
         )
@@ -343,22 +341,6 @@ class FrozenStream(Stream):
             (queries, own),
             fn_output_signature=tf.TensorSpec((cell.read_heads, count), tf.int32),
         )
-
-
-def _similarity(queries, rows):
-    """Cosine similarity, but for the queries' length.
-
-    Args:
-        queries: Tensor `[batch, R, W]`.
-        rows: Tensor `[batch, R or 1, n, W]`.
-
-    Returns:
-        Tensor `[batch, R, n]`.
-    """
-    # Sums and quotients as in keras_sam.index, where equal words tie.
-    products = tf.reduce_sum(queries[:, :, tf.newaxis] * rows, axis=-1)
-    squares = tf.reduce_sum(tf.square(rows), axis=-1)
-    return tf.math.divide_no_nan(products, tf.sqrt(squares + NORM_EPSILON))
 
 
 def _same(own, slots):

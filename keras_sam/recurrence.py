@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_sam import buffers, usage
-from keras_sam.ops.sparse import first_occurrences
+from keras_sam.ops.sparse import is_first_occurrence
 from keras_sam.sequence import Sequence
 from keras_sam.weight_gradients import WeightGradients
 
@@ -110,7 +110,7 @@ class SparseRecurrence(Sequence):
 
     # The small function.
 
-    def _before_search(self, inputs, small, write_slots, old_rows):
+    def before_search(self, inputs, small, write_slots, old_rows):
         """From the input to the new words and the queries."""
         cell = self._cell
         hidden, controller = cell.run_controller(
@@ -121,7 +121,7 @@ class SparseRecurrence(Sequence):
         rows = cell.written_rows(old_rows, write_slots, write_weights, parts.vectors)
         return hidden, tf.nest.flatten(controller), parts, write_weights, rows
 
-    def _after_search(self, hidden, parts, small, reading, words):
+    def after_search(self, hidden, parts, small, reading, words):
         """From the words found to the output."""
         cell = self._cell
         read_weights = cell.read_weights(words, reading, parts, small.read_weights)
@@ -135,19 +135,19 @@ class SparseRecurrence(Sequence):
         A word that this step wrote before it read it takes its gradient through the
         writing.
         """
-        hidden, controller, parts, _, rows = self._before_search(
+        hidden, controller, parts, _, rows = self.before_search(
             inputs, record.small, record.write_slots, record.old_rows
         )
         read = self._slots_touched(record.reading)
         written = read[:, :, tf.newaxis] == record.write_slots[:, tf.newaxis]
         # Of a slot written under two names only the first counts.
-        written &= _is_first(record.write_slots)[:, tf.newaxis]
+        written &= is_first_occurrence(record.write_slots)[:, tf.newaxis]
         written = tf.cast(written, rows.dtype)
         kept = 1.0 - tf.reduce_sum(written, axis=-1, keepdims=True)
         words = tf.reshape(record.words, (-1, read.shape[1], self._cell.word_size))
         words = kept * words + tf.matmul(written, rows)
         words = tf.reshape(words, tf.shape(record.words))
-        read_weights, read_vectors, output = self._after_search(
+        read_weights, read_vectors, output = self.after_search(
             hidden, parts, record.small, record.reading, words
         )
         return output, Small(read_weights, read_vectors, controller), rows
@@ -251,7 +251,7 @@ class SparseRecurrence(Sequence):
         write_slots = cell.write_slots(carry.read_slots, carry.tree)
         written = self._row_numbers(write_slots)
         old_rows = tf.gather(memory, written)
-        hidden, controller, parts, write_weights, rows = self._before_search(
+        hidden, controller, parts, write_weights, rows = self.before_search(
             inputs, carry.small, write_slots, old_rows
         )
         if active is not None:
@@ -276,7 +276,7 @@ class SparseRecurrence(Sequence):
             words_in, found, links, parts, carry.read_slots, carry.small.read_weights
         )
         words = words_in(cell.slots_compared(reading))
-        read_weights, read_vectors, output = self._after_search(
+        read_weights, read_vectors, output = self.after_search(
             hidden, parts, carry.small, reading, words
         )
         memory, links = tf.nest.map_structure(
@@ -305,7 +305,7 @@ class SparseRecurrence(Sequence):
             # These have seen to themselves, at O(K).
             apart = {"tree": tree, "index": index, "links": links}
             none = dict.fromkeys(apart, ())
-            new = _where(active, new._replace(**none), carry._replace(**none))
+            new = where_active(active, new._replace(**none), carry._replace(**none))
             new = new._replace(**apart)
         _keep_shapes(new, carry)
         return memory, new, record
@@ -358,8 +358,8 @@ class SparseRecurrence(Sequence):
                 if not self._layer.zero_output_for_mask:
                     of_this += of_output
                 # A masked step hands on what comes back to it.
-                before = _where(active, before, (of_small, of_this))
-                of_small, of_this = _where(
+                before = where_active(active, before, (of_small, of_this))
+                of_small, of_this = where_active(
                     active,
                     (of_small, of_this),
                     tf.nest.map_structure(tf.zeros_like, (of_small, of_this)),
@@ -369,7 +369,7 @@ class SparseRecurrence(Sequence):
             read = self._row_numbers(self._slots_touched(record.reading))
             touched = tf.concat([written, read], axis=-1)
             of_rows = tf.gather(of_memory, written)
-            counts = _is_first(record.write_slots)
+            counts = is_first_occurrence(record.write_slots)
             if mask is not None:
                 counts &= active[:, tf.newaxis]
             of_rows *= tf.cast(counts, of_rows.dtype)[..., tf.newaxis]
@@ -481,11 +481,7 @@ def _empty(template):
     )
 
 
-def _is_first(slots):
-    return first_occurrences(slots) == tf.range(tf.shape(slots)[1])
-
-
-def _where(active, new, old):
+def where_active(active, new, old):
     """`new` in the sequences that are active, `old` in the others."""
 
     def choose(new, old):

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
 from keras_sam.index.base import Index
-from keras_sam.ops.content import NORM_EPSILON
-from keras_sam.ops.sparse import first_occurrences
+from keras_sam.index.similarity import similarity
+from keras_sam.ops.sparse import is_first_occurrence
 
 # States hold whole numbers in floats, which count exactly up to here.
 LARGEST = 2**24
@@ -149,7 +149,7 @@ class LSH(Index):
         if active is None:
             active = tf.fill((tf.shape(slots)[0],), True)
         active = active[:, tf.newaxis]
-        counts = active & (first_occurrences(slots) == tf.range(slots.shape[1]))
+        counts = active & is_first_occurrence(slots)
         used = tf.reduce_max(slots, axis=1, keepdims=True) + 1
         used = tf.maximum(used, _part(state, layout.used, 1))
         changes = [
@@ -185,14 +185,7 @@ class LSH(Index):
         candidates = tf.where(candidates < 0, spare[:, tf.newaxis], candidates)
 
         rows = tf.gather(memory, candidates, batch_dims=1)
-        # Sums as in the exact search, where rounding is the same for equal words.
-        products = tf.reduce_sum(queries[:, :, tf.newaxis] * rows, axis=-1)
-        squares = tf.reduce_sum(tf.square(rows), axis=-1)
-        # A plain division by a root is turned into a product with an inverse root by
-        # TensorFlow's graphs, which round that differently from row to row.
-        roots = tf.sqrt(squares + NORM_EPSILON)
-        similarity = tf.math.divide_no_nan(products, roots)
-        return _most_alike(similarity, candidates, count)
+        return _most_alike(similarity(queries, rows), candidates, count)
 
     def get_config(self):
         return {
@@ -309,8 +302,7 @@ def _first_claims(entered, enters, left, leaves):
     """
     wanted = tf.concat([enters, leaves], axis=-1)
     places = tf.where(wanted, tf.concat([entered, left], axis=-1), -1)
-    first = first_occurrences(tf.reshape(places, (-1, places.shape[-1])))
-    is_first = first == tf.range(places.shape[-1])
+    is_first = is_first_occurrence(tf.reshape(places, (-1, places.shape[-1])))
     wanted &= tf.reshape(is_first, tf.shape(wanted))
     return tf.split(wanted, 2, axis=-1)
 
@@ -328,16 +320,16 @@ def _listed_first(state, layout, slots, counts, active):
     )
 
 
-def _most_alike(similarity, slots, count):
+def _most_alike(scores, slots, count):
     """The `count` slots most alike, each once; of equally alike ones the lowest."""
-    similarity = tf.where(tf.math.is_nan(similarity), similarity.dtype.min, similarity)
-    taken = tf.constant(-math.inf, similarity.dtype)
+    scores = tf.where(tf.math.is_nan(scores), scores.dtype.min, scores)
+    taken = tf.constant(-math.inf, scores.dtype)
     found = []
     for _ in range(count):
-        best = tf.reduce_max(similarity, axis=-1, keepdims=True)
-        best = tf.where(similarity == best, slots, slots.dtype.max)
+        best = tf.reduce_max(scores, axis=-1, keepdims=True)
+        best = tf.where(scores == best, slots, slots.dtype.max)
         found.append(tf.reduce_min(best, axis=-1, keepdims=True))
-        similarity = tf.where(slots == found[-1], taken, similarity)
+        scores = tf.where(slots == found[-1], taken, scores)
     return tf.concat(found, axis=-1)
 
 

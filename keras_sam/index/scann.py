@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_sam.arguments import check_positive_integer
 from keras_sam.buffers import in_xla
 from keras_sam.index.base import Index
+from keras_sam.index.similarity import similarity
 from keras_sam.ops.content import NORM_EPSILON
 
 # What the searchers that wait for their states may take together.
@@ -423,11 +424,7 @@ def _most_alike(memory, queries, candidates, count):
     """The candidates most like the query, each once; ties to the lowest slot."""
     candidates = tf.sort(candidates, axis=-1)
     rows = tf.gather(memory, candidates, batch_dims=1)
-    # As in the exact search, lest rounding part words that are equal. A plain division
-    # by a root is turned into a product with an inverse root by TensorFlow's graphs.
-    products = tf.reduce_sum(queries[:, :, tf.newaxis] * rows, axis=-1)
-    squares = tf.reduce_sum(tf.square(rows), axis=-1)
-    scores = tf.math.divide_no_nan(products, tf.sqrt(squares + NORM_EPSILON))
+    scores = similarity(queries, rows)
     # Whatever the words: less than any other is only what has been named before.
     lowest = scores.dtype.min
     scores = tf.maximum(tf.where(tf.math.is_nan(scores), lowest, scores), lowest)

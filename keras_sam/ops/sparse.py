@@ -132,9 +132,14 @@ def first_occurrences(slots):
     array([[0, 1, 0, 1]], dtype=int32)
     """
     entries = tf.range(tf.shape(slots)[1])
-    same = slots[:, :, tf.newaxis] == slots[:, tf.newaxis]
+    same = same_slots(slots, tf.bool)
     # Not argmax, which XLA does not vectorise.
     return tf.reduce_min(tf.where(same, entries, entries.dtype.max), axis=-1)
+
+
+def is_first_occurrence(slots):
+    """Whether no earlier entry of a list names the same slot: `[batch, entries]`."""
+    return first_occurrences(slots) == tf.range(tf.shape(slots)[1])
 
 
 def same_slots(slots, dtype):

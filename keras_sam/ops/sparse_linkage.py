@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_sam.ops.selection import largest
-from keras_sam.ops.sparse import first_occurrences, same_slots
+from keras_sam.ops.sparse import is_first_occurrence, same_slots
 
 
 class SparseLinks(NamedTuple):
@@ -117,7 +117,7 @@ def update_sparse_links(
     weights = tf.stop_gradient(tf.convert_to_tensor(weights, named.dtype))
     weights = tf.linalg.matvec(same_slots(named, named.dtype), weights)
     weights = tf.minimum(weights, 1.0)
-    once = first_occurrences(named) == tf.range(tf.shape(named)[1])
+    once = is_first_occurrence(named)
     counted = tf.where(once, weights, 0.0)
 
     def kept(slots):
