@@ -1,6 +1,5 @@
 """What the cells of Rae et al. (2016) share: write heads that follow read heads."""
 
-import itertools
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -53,11 +52,7 @@ class AccessCell(MemoryCell):
             )
 
     @property
-    def interface_size(self):
-        return sum(self._interface_sizes().values())
-
-    def _interface_sizes(self):
-        """The parts of the interface vector, in their order."""
+    def interface_sizes(self):
         reads, writes, words = self.read_heads, self.write_heads, self.word_size
         return {
             "queries": reads * words,
@@ -66,27 +61,6 @@ class AccessCell(MemoryCell):
             "write_gates": writes,
             "interpolation_gates": writes,
         }
-
-    @property
-    def interface_columns(self):
-        """Which columns of `interface`'s weights make what, a slice for each part.
-
-        A dictionary with the keys `queries`, `strengths`, `vectors`, `write_gates` and
-        `interpolation_gates` (and more if the cell's interface has more). A bias of -20
-        in the columns of the write gates, with a kernel of 0 there, shuts them.
-        """
-        sizes = self._interface_sizes()
-        ends = itertools.accumulate(sizes.values())
-        return {
-            name: slice(end - size, end)
-            for (name, size), end in zip(sizes.items(), ends, strict=True)
-        }
-
-    def split_interface(self, interface):
-        """The parts of an interface vector, as they are, by name."""
-        sizes = self._interface_sizes()
-        parts = tf.split(interface, list(sizes.values()), axis=-1)
-        return dict(zip(sizes, parts, strict=True))
 
     def parse_interface(self, interface):
         """The parts of an interface vector, as an `AccessInterface`."""

@@ -1,6 +1,7 @@
 """What all memory cells share: controller, interface, output, states by name."""
 
 import abc
+import itertools
 import math
 
 import keras
@@ -33,7 +34,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
 
     A subclass names its state in `State` (a NamedTuple with the fields `memory`,
     `read_vectors` and `controller` among others), gives the shapes of all but the
-    controller's in `state_shapes`, the interface's width in `interface_size` and
+    controller's in `state_shapes`, the interface's parts in `interface_sizes` and
     what it does to the memory in `access`.
 
     Deriving from Keras's `DropoutRNNCell` has `keras.layers.RNN` tell the cell
@@ -169,8 +170,8 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def interface_size(self):
-        """How many numbers the controller sends to the memory at each step."""
+    def interface_sizes(self):
+        """How many numbers each part of the interface vector has, by name, in order."""
 
     @property
     @abc.abstractmethod
@@ -189,6 +190,33 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             The state's new fields but the controller's, as a dictionary; and a
             dictionary of what the cell decided (gates and the like), for traces.
         """
+
+    # The interface vector.
+
+    @property
+    def interface_size(self):
+        """How many numbers the controller sends to the memory at each step."""
+        return sum(self.interface_sizes.values())
+
+    @property
+    def interface_columns(self):
+        """Where each part is in the interface vector, as slices by name.
+
+        In these columns of the weights of `interface` a part is set, too: with a kernel
+        of 0 a bias of -20 shuts a gate.
+        """
+        sizes = self.interface_sizes
+        ends = itertools.accumulate(sizes.values())
+        return {
+            name: slice(end - size, end)
+            for (name, size), end in zip(sizes.items(), ends, strict=True)
+        }
+
+    def split_interface(self, interface):
+        """The parts of an interface vector as they are, by name."""
+        sizes = self.interface_sizes
+        parts = tf.split(interface, list(sizes.values()), axis=-1)
+        return dict(zip(sizes, parts, strict=True))
 
     # Building.
 

@@ -167,11 +167,8 @@ class DNCCell(Repairs, MemoryCell):
         }
 
     @property
-    def interface_size(self):
-        return sum(self._interface_sizes().values())
-
-    def _interface_sizes(self):
-        """The parts of the interface vector, in the paper's order."""
+    def interface_sizes(self):
+        # In the paper's order.
         words, heads = self.word_size, self.read_heads
         sizes = {
             "read_keys": heads * words,
@@ -203,10 +200,7 @@ class DNCCell(Repairs, MemoryCell):
         return fields
 
     def _parse_interface(self, interface):
-        sizes = self._interface_sizes()
-        parts = dict(
-            zip(sizes, tf.split(interface, list(sizes.values()), axis=-1), strict=True)
-        )
+        sizes, parts = self.interface_sizes, self.split_interface(interface)
 
         def per_head(name):
             width = sizes[name] // self.read_heads

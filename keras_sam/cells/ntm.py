@@ -160,10 +160,17 @@ class NTMCell(MemoryCell):
         }
 
     @property
-    def interface_size(self):
-        heads = self.read_heads + self.write_heads
-        addressing = self.word_size + 3 + 2 * self.shift_range + 1
-        return heads * addressing + self.write_heads * 2 * self.word_size
+    def interface_sizes(self):
+        heads, words = self.read_heads + self.write_heads, self.word_size
+        return {
+            "keys": heads * words,
+            "strengths": heads,
+            "gates": heads,
+            "shifts": heads * (2 * self.shift_range + 1),
+            "gammas": heads,
+            "erase": self.write_heads * words,
+            "add": self.write_heads * words,
+        }
 
     def _build_initial_weights(self):
         if not self._initial_weights_built and self.initial_weights == "learned":
@@ -195,19 +202,8 @@ class NTMCell(MemoryCell):
 
     def access(self, interface, state):
         heads, reads = self.read_heads + self.write_heads, self.read_heads
-        keys, strengths, gates, shifts, gammas, erase, add = tf.split(
-            interface,
-            [
-                heads * self.word_size,
-                heads,
-                heads,
-                heads * (2 * self.shift_range + 1),
-                heads,
-                self.write_heads * self.word_size,
-                self.write_heads * self.word_size,
-            ],
-            axis=-1,
-        )
+        parts = self.split_interface(interface).values()
+        keys, strengths, gates, shifts, gammas, erase, add = parts
         keys = tf.tanh(tf.reshape(keys, (-1, heads, self.word_size)))
         strengths = tf.nn.softplus(strengths)
         gates = tf.sigmoid(gates)

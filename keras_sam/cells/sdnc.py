@@ -177,8 +177,9 @@ class SDNCCell(Repairs, SAMCell):
             **links._asdict(),
         }
 
-    def _interface_sizes(self):
-        sizes = {**super()._interface_sizes(), "read_modes": self.read_heads * 3}
+    @property
+    def interface_sizes(self):
+        sizes = {**super().interface_sizes, "read_modes": self.read_heads * 3}
         if self.key_masks:
             sizes["read_masks"] = self.read_heads * self.word_size
         if self.sharpen_links:
