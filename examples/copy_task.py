@@ -30,7 +30,7 @@ import matplotlib
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from training import LearningCurve, export
+from training import LearningCurve, export, writing_shut
 
 import keras_sam
 import keras_sam.datasets
@@ -194,20 +194,6 @@ def evaluate(model, lengths):
     return errors
 
 
-def evaluate_without_writing(model, length):
-    """Wrong bits per sequence while a sparse cell's write gates are forced shut."""
-    cell = model.get_layer("memory").cell
-    weights = cell.interface.get_weights()
-    kernel, bias = (values.copy() for values in weights)
-    gates = cell.interface_columns["write_gates"]
-    kernel[:, gates], bias[gates] = 0.0, -20.0
-    cell.interface.set_weights([kernel, bias])
-    print("with the write gates forced shut:")
-    errors = evaluate(model, [length])[length]
-    cell.interface.set_weights(weights)
-    return errors
-
-
 def draw(model, arguments, path):
     """Inputs, targets, outputs and where the heads were, over time."""
     length = arguments.max_length
@@ -281,9 +267,12 @@ def main():
     errors = evaluate(model, lengths[:2] if arguments.smoke else lengths)
 
     ablation = {}
-    if arguments.cell in SPARSE:
+    if arguments.cell != "lstm":
+        print("writing nothing:")
         length = arguments.max_length
-        ablation["bit_errors_without_writing"] = evaluate_without_writing(model, length)
+        with writing_shut(model):
+            without_writing = evaluate(model, [length])[length]
+        ablation["bit_errors_without_writing"] = without_writing
 
     draw(model, arguments, arguments.output / "memory.png")
     examples, _, _ = copy_sequences(1, [arguments.max_length, 3, 1], BITS)

@@ -6,13 +6,16 @@
 
 A task is one of `keras_sam.tasks`: `--task copy` trains on `keras_sam.tasks.copy_task`.
 A cell is the public name of a layer of keras_sam (ntm, dnc, dam, sam, ...) or lstm. The
-settings stand in a recipe, examples/recipes/TASK.toml unless --recipe names another;
-options override it. An interrupted run goes on where it was when the same command is
-given again. In the end the output folder has a SavedModel (checked in a process that
-knows nothing but TensorFlow), its README, results.json and the learning curve.
+settings stand in a recipe, examples/recipes/TASK.toml unless --recipe names another:
+its tables `layer` and `training`, and in them a table for one cell alone. Options
+override it. An interrupted run goes on where it was when the same command is given
+again. In the end the output folder has a SavedModel (checked in a process that knows
+nothing but TensorFlow), its README, results.json and the learning curve. In
+results.json, `write_gate_shut` is the test of the same model while it writes nothing.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -24,12 +27,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from training import LearningCurve, export
+from training import (
+    RECIPES,
+    LearningCurve,
+    Problem,
+    export,
+    layer_arguments,
+    make_model,
+    read_recipe,
+    writing_shut,
+)
 
 import keras_sam
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = ROOT / "examples" / "recipes"
 LAYER_OPTIONS = {
     "units": int,
     "memory_slots": int,
@@ -75,6 +86,14 @@ def parse_arguments():
     add("--recipe", type=Path, help="default: examples/recipes/TASK.toml")
     for name, kind in {**LAYER_OPTIONS, **TRAINING_OPTIONS}.items():
         add(f"--{name.replace('_', '-')}", type=kind, help="default: the recipe's")
+    add(
+        "--layer",
+        action="append",
+        default=[],
+        type=toml,
+        metavar="NAME=VALUE",
+        help="any argument of the layer, as TOML: --layer sharpen_links=true",
+    )
     add("--seed", type=int, default=0)
     add("--output", type=Path, help="default: runs/TASK_CELL_SEED")
     add("--stop-after", type=int, help="stop after so many epochs; to be resumed")
@@ -84,100 +103,41 @@ def parse_arguments():
         if arguments.task is None:
             parser.error("give --task or --recipe")
         arguments.recipe = RECIPES / f"{arguments.task}.toml"
+    known = layer_arguments(arguments.cell)
+    for name in itertools.chain(*arguments.layer):
+        if name not in known:
+            parser.error(
+                f"argument --layer: {arguments.cell} has no argument {name!r}; "
+                f"it has {', '.join(sorted(known))}"
+            )
     return arguments
 
 
-def read_recipe(arguments):
-    """The recipe's tables with what it says for this cell, and the options' values."""
-    recipe = tomllib.loads(arguments.recipe.read_text(encoding="utf-8"))
-    for part, options in (("layer", LAYER_OPTIONS), ("training", TRAINING_OPTIONS)):
-        table = recipe.get(part, {})
-        settings = {k: v for k, v in table.items() if not isinstance(v, dict)}
-        settings |= table.get(arguments.cell, {})
-        for name in options:
-            if getattr(arguments, name) is not None:
-                settings[name] = getattr(arguments, name)
-        recipe[part] = settings
-    recipe["task"] = arguments.task or recipe["task"]
+def toml(text):
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not TOML, NAME=VALUE with text in quotes: {error}"
+        ) from None
+
+
+def settings(arguments):
+    """What the options say, for the recipe's tables of these names."""
+    layer, training = (
+        {
+            name: getattr(arguments, name)
+            for name in options
+            if getattr(arguments, name) is not None
+        }
+        for options in (LAYER_OPTIONS, TRAINING_OPTIONS)
+    )
+    for given in arguments.layer:
+        layer |= given
     if arguments.smoke:
-        recipe["layer"] |= {"units": 16, "memory_slots": 32}
-        recipe["training"] |= {"batch_size": 2, "epochs": 2, "steps_per_epoch": 5}
-    return recipe
-
-
-def digits_cross_entropy(y_true, y_pred):
-    """The cost of a step, `[batch, time]`: the sum over its digits, as in the paper."""
-    costs = keras.losses.categorical_crossentropy(y_true, y_pred)
-    return keras.ops.sum(costs, axis=-1)
-
-
-class Problem:
-    """A task, its streams and its curriculum, if the recipe has one."""
-
-    def __init__(self, recipe, seed, backup):
-        self.make = getattr(keras_sam.tasks, f"{recipe['task']}_task")
-        self.settings = recipe.get("stream", {})
-        self.batch_size = recipe["training"]["batch_size"]
-        self.seed = seed
-        self.sizes = {}
-        self.curriculum = None
-        if "curriculum" in recipe:
-            settings = dict(recipe["curriculum"])
-            kind = getattr(keras_sam.callbacks, settings.pop("class"))
-            # The argument of the stream that the level is.
-            self.sizes = {settings.pop("argument"): lambda: self.curriculum.level}
-            self.curriculum = kind(path=backup / "curriculum.json", **settings)
-        _, targets, _ = self.stream(0).element_spec
-        self.channels = self.stream(0).element_spec[0].shape[-1]
-        self.target_shape = tuple(targets.shape[2:])
-        self.is_classes = len(self.target_shape) > 1
-
-    def stream(self, number, **settings):
-        """Stream `number` of this seed: all are different."""
-        seed = np.random.SeedSequence([self.seed, number]).generate_state(1)[0]
-        sizes = {**self.settings, **self.sizes, **settings}
-        return self.make(self.batch_size, seed=int(seed), **sizes)
-
-    @property
-    def metric(self):
-        return "sequence_accuracy" if self.is_classes else "bit_errors"
-
-    def compile(self, model, training, steps):
-        schedule = keras.optimizers.schedules.CosineDecay(
-            training["learning_rate"], steps, alpha=training.get("final_rate", 0.0)
-        )
-        if self.is_classes:
-            loss, metric = digits_cross_entropy, "SequenceAccuracy"
-        else:
-            loss, metric = "binary_crossentropy", "BitErrors"
-        model.compile(
-            keras.optimizers.Adam(schedule, global_clipnorm=training["clip_norm"]),
-            loss=loss,
-            weighted_metrics=[getattr(keras_sam.metrics, metric)()],
-            # A curriculum's lengths are many, and XLA compiles anew for each; a sparse
-            # layer compiles itself for few.
-            jit_compile=self.curriculum is None,
-        )
-
-
-def make_model(problem, cell, layer):
-    width = int(np.prod(problem.target_shape))
-    if cell == "lstm":
-        layers = [
-            keras.layers.LSTM(layer["units"], return_sequences=True, name="memory"),
-            keras.layers.Dense(width),
-        ]
-    else:
-        layers = [
-            getattr(keras_sam, cell.upper())(
-                **layer, output_size=width, return_sequences=True, name="memory"
-            )
-        ]
-    if problem.is_classes:
-        layers.append(keras.layers.Reshape((-1, *problem.target_shape)))
-    activation = "softmax" if problem.is_classes else "sigmoid"
-    layers.append(keras.layers.Activation(activation, name="outputs"))
-    return keras.Sequential([keras.Input((None, problem.channels)), *layers])
+        layer |= {"units": 16, "memory_slots": 32}
+        training |= {"batch_size": 2, "epochs": 2, "steps_per_epoch": 5}
+    return {"layer": layer, "training": training}
 
 
 def optimal_cost(model, data, steps, n=6):
@@ -196,7 +156,8 @@ def optimal_cost(model, data, steps, n=6):
 
 def main():
     arguments = parse_arguments()
-    recipe = read_recipe(arguments)
+    recipe = read_recipe(arguments.recipe, arguments.cell, **settings(arguments))
+    recipe["task"] = arguments.task or recipe["task"]
     task, training = recipe["task"], recipe["training"]
     output = arguments.output
     if output is None:
@@ -262,10 +223,13 @@ def main():
     if task == "dynamic_ngrams":
         n = problem.settings.get("n", 6)
         results["test"] |= optimal_cost(model, problem.stream(1), held_out_steps, n)
+    if arguments.cell != "lstm":
+        with writing_shut(model):
+            results["write_gate_shut"] = evaluate()
     results["curve"] = curve.points
     (output / "results.json").write_text(json.dumps(results, indent=1))
-    for name in ("test", "test_of_size"):
-        print(f"{name}: {json.dumps(results[name])}")
+    for name in ("test", "test_of_size", "write_gate_shut"):
+        print(f"{name}: {json.dumps(results.get(name))}")
 
     curve.draw(problem.metric, output / "curve.png")
     examples = next(problem.stream(1).as_numpy_iterator())[0]
