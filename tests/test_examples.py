@@ -1,5 +1,6 @@
 """The examples run as a user would run them."""
 
+import importlib
 import inspect
 import json
 import socket
@@ -8,8 +9,12 @@ import sys
 import tomllib
 from pathlib import Path
 
+import keras
 import nbclient
 import nbformat
+import numpy as np
+import pytest
+import tensorflow as tf
 
 import keras_sam
 
@@ -53,6 +58,7 @@ def test_train_smoke_is_resumed_and_exports(tmp_path):
     # The layer is looked up by its public name; an epoch of 5 steps before, as an
     # interruption would have left it, and then the same command again.
     options = ("--task", "traversal", "--cell", "ntm", "--output", tmp_path)
+    options += ("--layer", "shift_range=2")
     interrupted = run_example("train.py", *options, "--stop-after", "1")
     assert "the same command goes on" in interrupted
     assert not (tmp_path / "results.json").exists()
@@ -63,9 +69,78 @@ def test_train_smoke_is_resumed_and_exports(tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     assert [point["sequences"] for point in results["curve"]] == [10, 20]
     assert 0 <= results["test"]["sequence_accuracy"] <= 1
+    assert results["recipe"]["layer"]["shift_range"] == 2
+    # The same sequences, and not the same answers.
+    assert results["write_gate_shut"].keys() == results["test"].keys()
+    assert results["write_gate_shut"]["loss"] != results["test"]["loss"]
     assert (tmp_path / "curve.png").stat().st_size > 5_000
     assert "seed 0" in (tmp_path / "README.md").read_text()
     assert not (tmp_path / "backup").exists()
+
+
+@pytest.fixture
+def import_example(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module
+
+
+@pytest.mark.parametrize(
+    "cell, setting, message",
+    [
+        ("dnc", "index='lsh'", "dnc has no argument 'index'; it has bias_constraint,"),
+        ("sam", "output_size=3", "sam has no argument 'output_size'"),
+        ("lstm", "memory_slots=3", "lstm has no argument 'memory_slots'; it has units"),
+        ("sam", "index=lsh", "'index=lsh' is not TOML, NAME=VALUE with text in quotes"),
+    ],
+)
+def test_unknown_layer_arguments(
+    import_example, monkeypatch, capsys, cell, setting, message
+):
+    options = ["--task", "copy", "--cell", cell, "--layer", setting]
+    monkeypatch.setattr(sys, "argv", ["train.py", *options])
+    with pytest.raises(SystemExit):
+        import_example("train").parse_arguments()
+    assert message in capsys.readouterr().err
+
+
+def test_recipe_settings_of_one_cell(import_example, tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text("[layer]\nunits = 5\nword_size = 3\nsam = { units = 7 }")
+    read_recipe = import_example("training").read_recipe
+    assert read_recipe(path, "ntm")["layer"] == {"units": 5, "word_size": 3}
+    assert read_recipe(path, "sam", layer={"word_size": 4}) == {
+        "layer": {"units": 7, "word_size": 4},
+        "training": {},
+    }
+
+
+@pytest.mark.parametrize(
+    "layer, options",
+    [
+        (keras_sam.NTM, {}),
+        (keras_sam.DNC, {}),
+        (keras_sam.DNC, {"normalize_interface": True}),
+        (keras_sam.DAM, {}),
+        (keras_sam.SAM, {}),
+        (keras_sam.SDNC, {}),
+    ],
+)
+def test_writing_shut(import_example, layer, options):
+    memory = layer(8, memory_slots=16, word_size=4, name="memory", **options)
+    model = keras.Sequential([keras.Input((None, 3)), memory])
+    inputs = np.random.default_rng(0).normal(size=(2, 6, 3)).astype("float32")
+    weights = model.get_weights()
+
+    def largest():
+        trace = memory.trace(inputs, keep={"memory": tf.identity})
+        return float(tf.reduce_max(tf.abs(trace["memory"])))
+
+    with import_example("training").writing_shut(model):
+        # What it starts from; SAM and DAM erase even so.
+        assert largest() <= 1.1e-6
+    assert largest() > 1e-2
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
 
 
 def test_recipes_are_of_existing_tasks():
