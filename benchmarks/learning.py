@@ -266,18 +266,31 @@ def tasks_of(results, size):
 
 def print_table(results, size):
     """Markdown; the median of the seeds, and their range in brackets."""
-    print("| task | model | seeds | learned after | of them | cost | wrong bits | s |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| task | model | seeds | learned after | : sam_exact | of them learned "
+        "| cost (bits) | wrong bits | seconds |"
+    )
+    print("|---" * 9 + "|")
     for task in tasks_of(results, size):
-        for name, runs in by_model(results, task, size).items():
-            # One that has not learned did not within its budget.
-            learned = [run["learned_after"] or math.inf for run in runs]
+        groups = by_model(results, task, size)
+        # What has not learned within its budget comes last.
+        learned = {
+            name: [run["learned_after"] or math.inf for run in runs]
+            for name, runs in groups.items()
+        }
+        medians = {
+            name: statistics.median_low(counts) for name, counts in learned.items()
+        }
+        reference = medians.get("sam_exact", math.inf)
+        for name, runs in groups.items():
+            known = math.isfinite(reference) and math.isfinite(medians[name])
             cells = [
                 task,
                 name,
                 len(runs),
-                spread(learned, ",.0f").replace("inf", "never"),
-                sum(map(math.isfinite, learned)),
+                spread(learned[name], ",.0f").replace("inf", "never"),
+                f"{medians[name] / reference:.2f}" if known else "",
+                sum(map(math.isfinite, learned[name])),
                 *(
                     spread([run["curve"][quantity][-1] for run in runs], ".3g")
                     for quantity in ("cost_bits", "bit_errors")
@@ -297,43 +310,33 @@ def draw(results, size, path):
     tasks = tasks_of(results, size)
     plt.rcParams.update({"font.size": 10, "axes.grid": True, "grid.alpha": 0.3})
     figure, rows = plt.subplots(
-        2,
-        len(tasks),
-        figsize=(4 * len(tasks), 6.4),
-        squeeze=False,
-        layout="constrained",
+        1, len(tasks), figsize=(4 * len(tasks), 4), squeeze=False, layout="constrained"
     )
-    for axes, task in zip(rows.T, tasks, strict=True):
+    handles = {}
+    for axis, task in zip(rows[0], tasks, strict=True):
         for name, runs in by_model(results, task, size).items():
-            for axis, quantity in zip(axes, ("bit_errors", "cost_bits"), strict=True):
-                plot(axis, runs, quantity, name)
-        axes[0].set_title(task.replace("_", " "))
-        axes[1].set_xlabel("sequences seen")
-    rows[0, 0].set_ylabel("wrong bits per sequence")
-    rows[1, 0].set_ylabel("cost per sequence (bits)")
-    handles = {
-        label: handle
-        for axis in rows[0]
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=8)
+            handles[name] = plot(axis, runs, f"C{list(MODELS).index(name)}")
+        axis.set_title(task.replace("_", " "))
+        axis.set_xlabel("sequences seen")
+        axis.set_yscale("log")
+    rows[0, 0].set_ylabel("cost per sequence (bits)")
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
     figure.savefig(path, dpi=100)
 
 
-def plot(axis, runs, quantity, name):
+def plot(axis, runs, color):
+    """The median of a model's runs, and their range; returns the line."""
+    curves = [run["curve"] for run in runs]
+    sequences = max((curve["sequences"] for curve in curves), key=len)
     # One that was stopped, for it had learned, stays where it was.
-    sequences = max((run["curve"]["sequences"] for run in runs), key=len)
-    values = [
-        np.pad(values, (0, len(sequences) - len(values)), mode="edge")
-        for values in (run["curve"][quantity] for run in runs)
+    costs = [
+        np.pad(cost, (0, len(sequences) - len(cost)), mode="edge")
+        for cost in (curve["cost_bits"] for curve in curves)
     ]
-    # No error among 512 sequences is shown as half a wrong bit in all of them.
-    values = np.maximum(values, 0.5 / HELD_OUT)
-    color = f"C{list(MODELS).index(name)}"
-    axis.set_yscale("log")
-    axis.plot(sequences, np.median(values, axis=0), color=color, label=name)
-    low, high = values.min(axis=0), values.max(axis=0)
+    low, median, high = np.quantile(costs, [0.0, 0.5, 1.0], axis=0)
     axis.fill_between(sequences, low, high, color=color, alpha=0.2, linewidth=0)
+    (line,) = axis.plot(sequences, median, color=color)
+    return line
 
 
 # The command.

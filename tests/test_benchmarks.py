@@ -46,7 +46,7 @@ def test_learning_smoke(tmp_path):
     assert "stored" not in output and "lstm 3: learned after None" in output
     output = run_learning(*options, "--models", "dam", "--picture", "--table")
     assert "copy smoke dam 3: stored" in output
-    assert "| copy | dam | 1 | never | 0 | 12" in output
+    assert "| copy | dam | 1 | never |  | 0 | 12" in output
     assert (tmp_path / "learning_smoke.png").stat().st_size > 10_000
 
 
