@@ -49,7 +49,7 @@ TEST_MEMORY_SLOTS = {"ntm": 128, "dnc": 128, "sam": 1024, "sdnc": 1024}
 SPARSE = {"sam": keras_sam.SAM, "sdnc": keras_sam.SDNC}
 
 
-def parse_arguments():
+def parse_arguments(command_line=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -74,7 +74,7 @@ def parse_arguments():
         help="lengths 1 to 10, dense controller, minutes",
     )
     add("--smoke", action="store_true", help="everything in two minutes, no learning")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command_line)
     if arguments.units is None:
         arguments.units = 256 if arguments.cell == "lstm" else 100
     sparse = arguments.cell in SPARSE
@@ -129,6 +129,22 @@ def make_model(arguments):
             keras.layers.Activation("sigmoid", name="bits"),
         ]
     )
+
+
+def trained_model(folder):
+    """The model that this script left in a folder: as it was tested there."""
+    command = json.loads((folder / "results.json").read_text())["command"]
+    arguments = parse_arguments(command.split()[2:])
+    arguments.memory_slots = tested_slots(arguments)
+    model = make_model(arguments)
+    learned = tf.saved_model.load(folder / "1").variables
+    for variable, value in zip(model.variables, learned, strict=True):
+        variable.assign(value)
+    return model
+
+
+def tested_slots(arguments):
+    return max(arguments.memory_slots, TEST_MEMORY_SLOTS.get(arguments.cell, 0))
 
 
 def load_data(arguments):
@@ -260,9 +276,8 @@ def main():
     seconds = time.perf_counter() - start
     print(f"test, lengths 1 to {arguments.max_length}: {test_errors:.4f} wrong bits")
 
-    test_slots = TEST_MEMORY_SLOTS.get(arguments.cell, 0)
-    if arguments.memory_slots < test_slots:
-        model = keras_sam.resize_memory(model, test_slots)
+    if arguments.memory_slots < tested_slots(arguments):
+        model = keras_sam.resize_memory(model, tested_slots(arguments))
     lengths = [arguments.max_length, 40, 80, 120]
     errors = evaluate(model, lengths[:2] if arguments.smoke else lengths)
 

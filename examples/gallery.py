@@ -14,35 +14,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import long_recall
 import numpy as np
-import tensorflow as tf
+from copy_task import BITS, trained_model
 
-import keras_sam
 from keras_sam import visualize
 from keras_sam.tasks import copy_sequences
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "saved_models"
-BITS = 8
-COPY_LAYERS = {
-    "ntm": lambda **sizes: keras_sam.NTM(100, memory_slots=128, **sizes),
-    "dnc": lambda **sizes: keras_sam.DNC(100, memory_slots=128, read_heads=1, **sizes),
-    "sam": lambda **sizes: keras_sam.SAM(100, memory_slots=1024, **sizes),
-}
-
-
-def copy_layer(name):
-    """The memory layer of saved_models/copy_NAME, with the weights it learned."""
-    layer = COPY_LAYERS[name](word_size=20, output_size=BITS)
-    model = keras.Sequential([keras.Input((None, BITS + 1)), layer])
-    learned = tf.saved_model.load(MODELS / f"copy_{name}" / "1").variables
-    for variable, value in zip(model.variables, learned, strict=True):
-        variable.assign(value)
-    return layer
 
 
 def copy_recording(name, length):
     inputs, _, _ = copy_sequences(0, [length], BITS)
-    return visualize.record(copy_layer(name), inputs[0])
+    model = trained_model(MODELS / f"copy_{name}")
+    return visualize.record(model.get_layer("memory"), inputs[0])
 
 
 def recall_recording(pairs):

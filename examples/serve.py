@@ -25,6 +25,7 @@ This is an example for one machine: it has neither accounts nor encryption.
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import secrets
@@ -41,6 +42,10 @@ import uvicorn
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+
+# ScaNN's operations, where there are such, for models that look words up with it.
+with contextlib.suppress(ImportError, tf.errors.NotFoundError):
+    import scann  # noqa: F401
 
 STATUS_OF = {
     tf.errors.InvalidArgumentError: 400,
@@ -122,12 +127,7 @@ class Servable:
                 400, f"Expected the inputs {sorted(specs)}. Received: {sorted(values)}"
             )
         tensors = {
-            key: value
-            if isinstance(value, tf.Tensor)
-            else self._tensor(key, spec, value)
-            for (key, spec), value in zip(
-                specs.items(), map(values.get, specs), strict=True
-            )
+            key: self._tensor(key, spec, values[key]) for key, spec in specs.items()
         }
         try:
             return self.signature(name)(**tensors)

@@ -1,7 +1,9 @@
 """SavedModels for serving, of models with memory layers."""
 
+import functools
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 import keras
@@ -15,7 +17,21 @@ from keras_sam.streaming import Stream, flowing, plain, recurrent_layers
 # Of the sequence that shows whether chunk by chunk gives what the whole gives.
 _TRIAL_STEPS, _TRIAL_SPLIT = 4, 1
 
+_lock = threading.Lock()
 
+
+def _one_at_a_time(function):
+    """Layers are set otherwise for a while, and versions counted: one thread only."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        with _lock:
+            return function(*args, **kwargs)
+
+    return call
+
+
+@_one_at_a_time
 def memorise(model, inputs, states=None):
     """Has a model read a long context, for `export_saved_model(memory=)`.
 
@@ -51,6 +67,7 @@ def memorise(model, inputs, states=None):
     return {name: list(state.values()) for name, state in last.items()}
 
 
+@_one_at_a_time
 def export_saved_model(
     model, path, version=None, streaming=True, memory=None, index=None
 ):
@@ -60,6 +77,8 @@ def export_saved_model(
     layers run in TensorFlow's graph there, the memory of a sparse layer in place,
     whatever their `jit_compile` is; none is stateful. A request begins with the
     initial state of all layers, and nothing of it is left when it is answered.
+    Several threads may export at the same time; until it returns, no other thread may
+    call the model.
 
     Inputs are called `inputs` if there is one, else by their names; outputs likewise
     `outputs`. Batch and length are any where `keras.Input` leaves them open. The
@@ -97,7 +116,8 @@ def export_saved_model(
 
     Raises:
         ValueError: If the model has no defined inputs, if its index cannot be part of
-            a SavedModel, if there is such a version, or if the model cannot be
+            a SavedModel, if a memory cannot be frozen, if there is an `index` and no
+            memory for it, if there is such a version, or if the model cannot be
             streamed and `streaming` is `True`.
 
     Example:
@@ -132,8 +152,15 @@ def export_saved_model(
         )
 
     streams = _streams(layers, memory, frozen)
-    for name in layers.keys() - memory.keys():
-        _check_index(name, layers[name])
+    thawed = [s.layer for s in streams.values() if not isinstance(s, FrozenStream)]
+    for layer in thawed:
+        _check_indexes(layer)
+    if index is not None and len(thawed) == len(layers):
+        raise ValueError(
+            "`index` is for finding the words of a frozen memory: pass a `memory` for "
+            "a keras_sam.SAM as well, or choose the index when you make the layer. "
+            f"Received: index={index!r}, memory for the layers {sorted(memory)}"
+        )
     call = _caller(model, inputs)
 
     def serving_default(**values):
@@ -207,15 +234,10 @@ def _is_sparse(layer):
     return hasattr(layer.cell, "index")
 
 
-def _check_index(name, layer):
-    index = getattr(layer.cell, "index", None)
-    if index is not None and not index.supports_export:
-        raise ValueError(
-            f"The index of layer {name!r} cannot be part of a SavedModel, unless its "
-            "memory is frozen: pass `memory`. Or rebuild the model with "
-            'index="exact" or "lsh": its weights are the same (`set_weights`). '
-            f"Received: index={index!r}"
-        )
+def _check_indexes(layer):
+    for part in layer._flatten_layers():
+        if hasattr(part, "index"):
+            part.index.check_export(layer.name)
 
 
 def _caller(model, inputs):

@@ -78,8 +78,9 @@ class FrozenStream(Stream):
         cell = self._cell = layer.cell
         if type(cell) is not SAMCell or layer.go_backwards:
             raise ValueError(
-                "A memory can be frozen for a keras_sam.SAM that goes forwards. "
-                f"Received: layer {layer.name!r}, a {type(layer).__name__} with "
+                "Of sparse layers only a keras_sam.SAM that goes forwards can have a "
+                "frozen memory: leave this layer out of `memory`. Received: "
+                f"layer {layer.name!r}, a {type(layer).__name__} with "
                 f"go_backwards={layer.go_backwards}"
             )
         check_state_sizes(cell.state_size, [tuple(s.shape) for s in start], 1)

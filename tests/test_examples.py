@@ -18,12 +18,13 @@ import tensorflow as tf
 
 import keras_sam
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
 
 
 def run_example(name, *arguments):
     run = subprocess.run(
-        [sys.executable, EXAMPLES / name, "--smoke", *arguments],
+        [sys.executable, EXAMPLES / name, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -34,7 +35,8 @@ def run_example(name, *arguments):
 
 def test_copy_task_smoke(tmp_path):
     output = run_example(
-        "copy_task.py", "--data-dir", tmp_path / "data", "--output", tmp_path / "model"
+        *("copy_task.py", "--smoke", "--data-dir", tmp_path / "data"),
+        *("--output", tmp_path / "model"),
     )
     assert "SavedModel in a new process: the same bits" in output
     results = json.loads((tmp_path / "model" / "results.json").read_text())
@@ -45,8 +47,28 @@ def test_copy_task_smoke(tmp_path):
     assert (tmp_path / "model" / "1" / "saved_model.pb").exists()
 
 
+def test_committed_streaming_versions_are_what_their_script_writes(tmp_path):
+    names = ("copy_ntm", "copy_sam")
+    folders = [ROOT / "saved_models" / name for name in names]
+    run_example("export_streaming.py", *folders, "--version", "2", "--output", tmp_path)
+    inputs = np.random.default_rng(0).integers(0, 2, (3, 21, 9)).astype("float32")
+    for name, folder in zip(names, folders, strict=True):
+        results = []
+        for written in (folder / "2", tmp_path / name / "2"):
+            model = tf.saved_model.load(written)
+            states = model.signatures["initial_state"](batch_size=tf.constant(3))
+            results.append(
+                model.signatures["serving_default"](inputs=tf.constant(inputs))
+                | model.signatures["step"](inputs=tf.constant(inputs[:, :9]), **states)
+            )
+        committed, again = results
+        assert committed.keys() == again.keys()
+        for key, values in committed.items():
+            np.testing.assert_array_equal(values, again[key], err_msg=key)
+
+
 def test_long_recall_smoke(tmp_path):
-    output = run_example("long_recall.py", "--output", tmp_path)
+    output = run_example("long_recall.py", "--smoke", "--output", tmp_path)
     assert "new sequences of 16 steps" in output
     results = json.loads((tmp_path / "results.json").read_text())
     # Under the 4 of 8 bits that guessing gets wrong, and no more learned than that.
@@ -57,7 +79,7 @@ def test_long_recall_smoke(tmp_path):
 def test_train_smoke_is_resumed_and_exports(tmp_path):
     # The layer is looked up by its public name; an epoch of 5 steps before, as an
     # interruption would have left it, and then the same command again.
-    options = ("--task", "traversal", "--cell", "ntm", "--output", tmp_path)
+    options = ("--smoke", "--task", "traversal", "--cell", "ntm", "--output", tmp_path)
     options += ("--layer", "shift_range=2")
     interrupted = run_example("train.py", *options, "--stop-after", "1")
     assert "the same command goes on" in interrupted

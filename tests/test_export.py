@@ -26,6 +26,7 @@ def other_layers():
     cells = [keras.layers.LSTMCell(4), keras_sam.SAMCell(**SIZES)]
     return {
         "sam_lsh": keras_sam.SAM(**SIZES, index=lsh, return_sequences=True),
+        "sdnc_lsh": keras_sam.SDNC(**SIZES, index=lsh, return_sequences=True),
         "stacked": keras.layers.RNN(cells, return_sequences=True),
         "gru": keras.layers.GRU(5, return_sequences=True),
     }
@@ -282,10 +283,49 @@ def test_versions(tmp_path):
         export_saved_model(model, tmp_path / "m", version=0)
 
 
+def test_exports_at_the_same_time(tmp_path):
+    """Of one model, to one folder, in several threads, the model intact afterwards."""
+    model = make_model(keras_sam.NTM(**SIZES, return_sequences=True))
+    expected = model(random_inputs())
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(export_saved_model, model, tmp_path) for _ in range(3)]
+    folders = sorted(each.result() for each in waiting)
+    assert folders == [str(tmp_path / version) for version in "123"]
+    for folder in folders:
+        whole = tf.saved_model.load(folder).signatures["serving_default"]
+        outputs = whole(inputs=tf.constant(random_inputs()))["outputs"]
+        np.testing.assert_allclose(outputs, expected, atol=1e-6, rtol=1e-5)
+    np.testing.assert_array_equal(model(random_inputs()), expected)
+
+
 def test_wrong_models_are_refused(tmp_path):
     with pytest.raises(ValueError, match="must have defined inputs"):
         export_saved_model(keras.Sequential([keras_sam.NTM(**SIZES)]), tmp_path)
-    with pytest.raises(ValueError, match="index of layer 'sam' cannot be part"):
-        model = make_model(keras_sam.SAM(**SIZES, index="scann", name="sam"))
-        export_saved_model(model, tmp_path)
+    with pytest.raises(ValueError, match="`index` is for finding .* index='scann'"):
+        export_saved_model(make_model(keras_sam.SAM(**SIZES)), tmp_path, index="scann")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrap", ["layer", "cell", "stacked"])
+def test_search_outside_of_tensorflow_is_refused(wrap, tmp_path):
+    cell = keras_sam.SAMCell(**SIZES, index="scann", name="memory")
+    layer = {
+        "layer": lambda: keras_sam.SAM(**SIZES, index="scann", name="memory"),
+        "cell": lambda: keras.layers.RNN(cell, name="memory"),
+        "stacked": lambda: keras.layers.RNN([keras.layers.LSTMCell(4), cell]),
+    }[wrap]()
+    model = make_model(layer)
+    for export in (
+        lambda folder: export_saved_model(model, folder),
+        lambda folder: model.export(folder, verbose=False),
+        lambda folder: tf.saved_model.save(model, folder),
+    ):
+        with pytest.raises(ValueError, match="cannot be part of .* of class ScaNN"):
+            export(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+    # Keras's own file knows the index by its name.
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        again(random_inputs()), model(random_inputs()), atol=1e-6
+    )

@@ -171,6 +171,12 @@ class SAMCell(AccessCell):
                 f"floats. Received: memory_slots={self.memory_slots}"
             )
 
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        # What `model.export` and `tf.saved_model.save` ask for before they write.
+        if save_type == "savedmodel":
+            self.index.check_export(self.name)
+        return super()._trackable_children(save_type, **kwargs)
+
     @property
     def state_shapes(self):
         reads = (self.read_heads, self.reads_per_head)

@@ -73,6 +73,24 @@ class Index(abc.ABC):
             Integer tensor `[batch, heads, K]`, different slots, the most alike first.
         """
 
+    def check_export(self, name):
+        """Refuses to become part of a SavedModel if it cannot.
+
+        Args:
+            name: String, of the layer or cell whose index it is.
+
+        Raises:
+            ValueError: If it does not support export.
+        """
+        if not self.supports_export:
+            raise ValueError(
+                f"The index of {name!r} cannot be part of a SavedModel, unless its "
+                "memory is frozen: keras_sam.export.export_saved_model(model, path, "
+                "memory=keras_sam.export.memorise(model, context)). Or rebuild the "
+                'model with index="exact" or "lsh": its weights are the same '
+                f"(`set_weights`). Received: an index of class {type(self).__name__}"
+            )
+
     def get_config(self):
         """The constructor's arguments."""
         return {}

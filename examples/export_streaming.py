@@ -1,0 +1,32 @@
+"""Give trained copy models a version that streams and needs no XLA.
+
+Takes models that examples/copy_task.py left, rebuilds them from their command and
+weights, and writes what keras_sam.export.export_saved_model makes of them as the
+version after. Version 2 of these two was written so:
+
+    python examples/export_streaming.py saved_models/copy_ntm saved_models/copy_sam
+"""
+
+import argparse
+from pathlib import Path
+
+from copy_task import trained_model
+
+from keras_sam.export import export_saved_model
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", type=Path, nargs="+", help="of the models")
+    parser.add_argument("--version", type=int, help="default: the one after the last")
+    parser.add_argument("--output", type=Path, help="default: the models' own folders")
+    arguments = parser.parse_args()
+    for folder in arguments.folders:
+        output = arguments.output / folder.name if arguments.output else folder
+        print(export_saved_model(trained_model(folder), output, arguments.version))
+
+
+if __name__ == "__main__":
+    main()
