@@ -55,7 +55,7 @@ def main():
     title = "A SAM copies 10 vectors: slots touched, of 1,024"
     visualize.plot(sam, title).savefig(folder / "copy_sam.png")
     recall = recall_recording(12)
-    title = "A SAM stores 12 keys with values, then looks them up: of 1,048,576 slots"
+    title = "A SAM with 1,048,576 slots looks up 12 keys"
     visualize.plot(recall, title).savefig(folder / "long_recall.png")
     print(f"Pictures are in {folder}")
 

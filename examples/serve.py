@@ -89,6 +89,8 @@ class Servable:
         # Kept: signatures do not keep what they need.
         self._loaded = tf.saved_model.load(folder / str(self.version))
         self._signatures = self._loaded.signatures
+        self._lock = threading.Lock()
+        self._prepared = set()  # names of the signatures that have been called
 
     def signature(self, name):
         if name not in self._signatures:
@@ -130,11 +132,23 @@ class Servable:
             key: self._tensor(key, spec, values[key]) for key, spec in specs.items()
         }
         try:
-            return self.signature(name)(**tensors)
+            return self._run(name, tensors)
         except tf.errors.OpError as error:
             raise RequestError(
                 STATUS_OF.get(type(error), 500), error.message
             ) from error
+
+    def _run(self, name, tensors):
+        signature = self.signature(name)
+        if name not in self._prepared:
+            # TensorFlow prepares a function at its first call, for seconds. Calls at
+            # the same time would each prepare it, all together for minutes.
+            with self._lock:
+                if name not in self._prepared:
+                    outputs = signature(**tensors)
+                    self._prepared.add(name)
+                    return outputs
+        return signature(**tensors)
 
     def _tensor(self, name, spec, value):
         if isinstance(value, tf.Tensor):  # a state, from here
@@ -326,11 +340,13 @@ def make_app(
     model, version = f"/v1/models/{name}", f"/versions/{servable.version}"
 
     async def read(request):
-        body = b""
+        body, size = b"", 0
+        # To its end, for a client sees no answer before it has sent all.
         async for part in request.stream():
-            body += part
-            if len(body) > max_bytes:
-                raise RequestError(413, f"A request has at most {max_bytes} bytes")
+            size += len(part)
+            body += part if size <= max_bytes else b""
+        if size > max_bytes:
+            raise RequestError(413, f"A request has at most {max_bytes} bytes")
         try:
             body = json.loads(body)
         except (ValueError, RecursionError) as error:

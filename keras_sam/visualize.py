@@ -146,7 +146,7 @@ def plot(recording, title=None):
         pictures[recording.usage_name] = recording.usage
     heights = [min(max(values.shape[1], 12), 24) for values in pictures.values()]
     heights += [14] * bool(recording.gates)
-    figure = _figure(9, sum(heights) / 11 + 1.2)
+    figure = _figure(6, sum(heights) / 11 + 1.2)
     axes = figure.subplots(
         len(heights), sharex=True, squeeze=False, height_ratios=heights
     )[:, 0]
@@ -184,7 +184,7 @@ def plot_memory(recording, step=-1, title=None):
     """
     last = step in (-1, len(recording.memory) - 1)
     with_links = recording.links is not None and last
-    figure = _figure(9 if with_links else 5, 5)
+    figure = _figure(7 if with_links else 4, 4)
     axes = figure.subplots(1, 1 + with_links, squeeze=False)[0]
     words = recording.memory[step]
     _picture(figure, axes[0], words, "value", **_symmetric(recording.memory))
@@ -193,7 +193,7 @@ def plot_memory(recording, step=-1, title=None):
     _name_slots(axes[0].yaxis, recording.slots)
     if with_links:
         _picture(figure, axes[1], recording.links, "link", **_WEIGHTS)
-        axes[1].set_xlabel("was written right after it: slot")
+        axes[1].set_xlabel("slot written right after it")
         axes[1].set_ylabel("slot")
         for axis in (axes[1].xaxis, axes[1].yaxis):
             _name_slots(axis, recording.slots)
@@ -217,7 +217,7 @@ def animate(recording, path, frames_per_second=4, title=None):
     >>> recording = keras_sam.visualize.record(layer, np.ones((5, 4), "float32"))
     >>> keras_sam.visualize.animate(recording, "run.gif")
     """
-    figure = _figure(9, 5)
+    figure = _figure(6, 4)
     memory, heads = figure.subplots(1, 2, width_ratios=(3, 2), sharey=True)
     contents = _picture(
         figure, memory, recording.memory[0], "value", **_symmetric(recording.memory)
@@ -247,7 +247,7 @@ def animate(recording, path, frames_per_second=4, title=None):
 
     steps = len(recording.memory)
     movie = FuncAnimation(figure, draw, frames=steps, init_func=lambda: None)
-    movie.save(path, PillowWriter(fps=frames_per_second), dpi=80)
+    movie.save(path, PillowWriter(fps=frames_per_second), dpi=100)
 
 
 def pixels(figure):

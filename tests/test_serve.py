@@ -241,6 +241,27 @@ def test_requests_at_the_same_time(client, signatures):
             np.testing.assert_array_equal(got, one)
 
 
+def test_first_requests_wait_until_one_has_prepared_the_model(serve, monkeypatch):
+    servable = serve.Servable(COPY_NTM, max_batch=256)
+    signature, times = servable.signature("serving_default"), []
+
+    def slow(**tensors):
+        start = time.monotonic()
+        time.sleep(0.2)
+        outputs = signature(**tensors)
+        times.append((start, time.monotonic()))
+        return outputs
+
+    slow.structured_input_signature = signature.structured_input_signature
+    monkeypatch.setattr(servable, "_signatures", {"serving_default": slow})
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(servable.predict, [{"inputs": GOOD}] * 8))
+    first, *others = sorted(times)
+    assert len(others) == 7 and all(start >= first[1] for start, _ in others)
+    # Those after it do not wait for each other.
+    assert others[1][0] < others[0][1]
+
+
 def test_several_inputs_and_outputs_in_rows(serve, tmp_path):
     ins = [keras.Input((None, 2), name=name) for name in ("a", "b")]
     memory = keras_sam.NTM(4, memory_slots=5, return_sequences=True)
@@ -278,6 +299,8 @@ def test_example_and_its_client():
             [sys.executable, "examples/client.py", "copy_ntm", "--url", url],
             **{"cwd": ROOT, "capture_output": True, "text": True, "check": True},
         ).stdout
+        with pytest.raises(urllib.error.HTTPError, match="413"):
+            urllib.request.urlopen(f"{url}{MODEL}:predict", bytes(2**25))
     finally:
         server.terminate()
         server.wait()
