@@ -79,11 +79,9 @@ def record(layer, inputs, initial_state=None, max_slots=64):
     written, read = (_weights_of(weights, slots) for weights in kinds)
 
     # A second time, now that it is known whose contents are of interest.
-    keep = {"memory": lambda memory: tf.gather(memory, slots, axis=1)}
-    if "link" in layer.cell.State._fields:
-        keep["link"] = lambda link: tf.gather(
-            tf.gather(link, slots, axis=1), slots, axis=2
-        )
+    keep = {"memory": lambda state: tf.gather(state.memory, slots, axis=1)}
+    if hasattr(layer.cell, "links_among"):
+        keep["links"] = lambda state: layer.cell.links_among(state, slots)
     kept = layer.trace(batch, initial_state=initial_state, keep=keep)
     if "usage" in trace:
         usage, usage_name = np.asarray(trace["usage"])[0][:, slots], "usage"
@@ -100,8 +98,8 @@ def record(layer, inputs, initial_state=None, max_slots=64):
         memory=np.asarray(kept["memory"])[0],
         usage=usage,
         usage_name=usage_name,
-        # What is kept of a link is from the column's slot to the row's.
-        links=np.asarray(kept["link"])[0, -1].T if "link" in kept else None,
+        # They are from the column's slot to the row's.
+        links=np.asarray(kept["links"])[0, -1].T if "links" in kept else None,
         gates={
             name: np.asarray(values)[0]
             for name, values in trace.items()

@@ -291,6 +291,18 @@ class DNCCell(Repairs, MemoryCell):
             )
         }
 
+    def links_among(self, state, slots):
+        """The links between some slots: how much each was written right after another.
+
+        Args:
+            state: A `DNCState`, as `unpack_state` returns it.
+            slots: Integers `[S]`, different ones.
+
+        Returns:
+            Tensor `[batch, S, S]`, from the column's slot to the row's.
+        """
+        return tf.gather(tf.gather(state.link, slots, axis=1), slots, axis=2)
+
     def get_config(self):
         return {
             **super().get_config(),

@@ -327,6 +327,25 @@ class SDNCCell(Repairs, SAMCell):
             )
         )
 
+    def links_among(self, state, slots):
+        """The links between some slots: how much each was written right after another.
+
+        Args:
+            state: An `SDNCState`, as `unpack_state` returns it.
+            slots: Integers `[S]`, different ones.
+
+        Returns:
+            Tensor `[batch, S, S]`, from the column's slot to the row's.
+        """
+        batch = tf.shape(state.precedence)[0]
+        slots = tf.convert_to_tensor(slots, tf.int32)
+        _, (linked, weights) = ops.follow_links(
+            self.links(state), self._for_each(batch, slots)
+        )
+        same = tf.cast(linked, tf.int32)[..., tf.newaxis] == slots
+        same = tf.cast(same, weights.dtype)
+        return tf.reduce_sum(same * weights[..., tf.newaxis], axis=2)
+
     def get_config(self):
         return {**super().get_config(), "links_per_slot": self.links_per_slot}
 

@@ -183,9 +183,9 @@ class MemoryRNN(keras.layers.RNN):
         Args:
             inputs: Tensor `[batch, time, features]`.
             initial_state: Optional list of tensors, as `get_initial_state` gives.
-            keep: Optional dictionary that adds fields of the state which a trace
-                leaves out: from a field's name to a function that says what of the
-                field to keep, such as `tf.identity`.
+            keep: Optional dictionary that adds what a trace leaves out, such as
+                `{"memory": lambda state: state.memory}`: from a name to a function of
+                the cell's state, as `unpack_state` returns it.
 
         Returns:
             Dictionary of tensors `[batch, time, ...]`, in the order in which the
@@ -216,7 +216,7 @@ class MemoryRNN(keras.layers.RNN):
                 if name not in self.cell.untraced_fields
             }
             for name, part in (keep or {}).items():
-                fields[name] = part(getattr(state, name))
+                fields[name] = part(state)
             steps.append({"outputs": output, **fields, **gates})
         return {
             name: tf.stack([step[name] for step in steps], axis=1) for name in steps[0]

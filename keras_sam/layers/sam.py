@@ -106,9 +106,9 @@ class SAM(MemoryRNN):
         Args:
             inputs: Tensor `[batch, time, features]`.
             initial_state: Optional list of tensors, as `get_initial_state` gives.
-            keep: Optional dictionary that adds fields of the state which a trace
-                leaves out: from a field's name to a function that says what of the
-                field to keep, such as `tf.identity`.
+            keep: Optional dictionary that adds what a trace leaves out, such as
+                `{"memory": lambda state: state.memory}`: from a name to a function of
+                the cell's state, as `unpack_state` returns it.
 
         Returns:
             Dictionary, in the order in which the steps were taken: `"outputs"`
