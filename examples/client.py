@@ -9,6 +9,8 @@ examples/serve.py.
 
 import argparse
 import json
+import time
+import urllib.error
 import urllib.request
 
 import numpy as np
@@ -22,6 +24,19 @@ def ask(url, body=None, method="POST"):
     request = urllib.request.Request(url, data, method=method)
     with urllib.request.urlopen(request) as response:
         return json.load(response)
+
+
+def wait_for(url, seconds):
+    """Until there is a server, for it may have been started just now."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return ask(url, method="GET")
+        except urllib.error.URLError as error:
+            refused = isinstance(error.reason, ConnectionRefusedError)
+            if not refused or time.monotonic() > end:
+                raise
+            time.sleep(0.25)
 
 
 def copy_inputs(rng, length):
@@ -38,9 +53,11 @@ def main():
     )
     parser.add_argument("name", help="of the model")
     parser.add_argument("--url", default="http://127.0.0.1:8501")
+    parser.add_argument("--wait", type=float, default=60, help="seconds for a server")
     arguments = parser.parse_args()
     model = f"{arguments.url}/v1/models/{arguments.name}"
 
+    wait_for(model, arguments.wait)
     inputs = copy_inputs(np.random.default_rng(0), length=6)
     vectors = inputs[:6, :BITS]
     outputs = ask(f"{model}:predict", {"instances": [inputs.tolist()]})["predictions"]

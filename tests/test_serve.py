@@ -288,13 +288,6 @@ def test_example_and_its_client():
         stderr=subprocess.DEVNULL,
     )
     try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{url}{MODEL}").close()
-                break
-            except urllib.error.URLError:
-                assert server.poll() is None, "The server did not start."
-                time.sleep(0.25)
         output = subprocess.run(
             [sys.executable, "examples/client.py", "copy_ntm", "--url", url],
             **{"cwd": ROOT, "capture_output": True, "text": True, "check": True},
