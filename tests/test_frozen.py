@@ -176,14 +176,14 @@ def test_reading_never_copies_the_memory(name, frozen):
 
 @pytest.mark.slow
 def test_a_hundred_requests_at_once_need_no_copies(tmp_path):
-    """In a process of its own, by the benchmark, of a memory of 32 MiB."""
+    """In a process of its own, by the benchmark, of a memory of 16 MiB."""
     output = tmp_path / "serving.json"
     script = Path(__file__).resolve().parents[1] / "benchmarks" / "serving.py"
-    arguments = ["--parts", "frozen", "--words", str(2**18), "--output", str(output)]
+    arguments = ["--parts", "frozen", "--words", str(2**17), "--output", str(output)]
     subprocess.run([sys.executable, script, *arguments, "--steps", "3"], check=True)
     (result,) = json.loads(output.read_text())["frozen_lsh"]
-    assert result["mib_of_the_memory"] == 32 and result["wrong_answers"] == 0
-    assert result["mib_more_for_100_at_once"] < 4 * 32
+    assert result["mib_of_the_memory"] == 16 and result["wrong_answers"] == 0
+    assert result["mib_more_for_100_at_once"] < 4 * 16
 
 
 def test_masked_steps_change_nothing(tmp_path):

@@ -277,6 +277,16 @@ def test_several_inputs_and_outputs_in_rows(serve, tmp_path):
         assert "Expected the inputs ['a', 'b']" in reply.json()["error"]
 
 
+def test_knows_the_operations_of_scann():
+    """Of models whose frozen memory is searched with it; in a process of its own."""
+    code = (
+        "import serve; from tensorflow.python.framework import op_def_registry as ops"
+    )
+    code += "; assert ops.get('Scann>TensorsToScann'), 'not registered'"
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=ROOT / "examples", check=True)
+
+
 def test_example_and_its_client():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
