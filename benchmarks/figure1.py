@@ -36,7 +36,7 @@ from typing import NamedTuple
 
 import matplotlib
 import step_cost
-from measuring import GIB, MIB, digits, load, report, store_row, summary
+from measuring import GIB, MIB, digits, load, report, store_row
 from step_cost import Case, listed, numbers
 
 matplotlib.use("Agg")
@@ -138,23 +138,11 @@ def measure_time(case, options):
 
 
 def measure_memory(case, options):
-    peaks = [
-        [
-            step_cost.in_process(step_cost.measure_peak, case=case, length=length)
-            for length in case.lengths
-        ]
-        for _ in range(options.repeats)
-    ]
-    if any(None in pair for pair in peaks):
+    slope = step_cost.peak_slope(case, options.repeats)
+    if slope is None:
         return None
-    short, long = case.lengths
-    slopes = [(pair[1] - pair[0]) / (long - short) for pair in peaks]
     layer = step_cost.make_layer(case.kind, case.words, case.index)
-    return {
-        "bytes_per_step": summary(slopes),
-        "initial_state_bytes": 4 * sum(layer.cell.state_size),
-        "peaks_mib": [[round(peak / MIB, 1) for peak in pair] for pair in peaks],
-    }
+    return {"initial_state_bytes": 4 * sum(layer.cell.state_size), **slope}
 
 
 PARTS = {"time": (time_case, measure_time), "memory": (memory_case, measure_memory)}

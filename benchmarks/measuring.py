@@ -60,6 +60,22 @@ def marginal_ms(times, lengths):
     return 1e3 * (long - short) / (more - fewer)
 
 
+def memory_slope(peak_of, lengths, repeats):
+    """Bytes per step, from peaks at two lengths; None if no process lived.
+
+    `peak_of` gives the peak of a process of its own for a length, None if it died.
+    """
+    pairs = [[peak_of(length) for length in lengths] for _ in range(repeats)]
+    pairs = [pair for pair in pairs if None not in pair]
+    if not pairs:
+        return None
+    steps = lengths[1] - lengths[0]
+    return {
+        "bytes_per_step": summary([(long - short) / steps for short, long in pairs]),
+        "peaks_mib": [[round(peak / MIB, 1) for peak in pair] for pair in pairs],
+    }
+
+
 def peak_bytes():
     """The process's peak of resident memory."""
     status = Path("/proc/self/status")

@@ -42,7 +42,15 @@ import matplotlib
 import measuring
 import numpy as np
 import tensorflow as tf
-from measuring import GIB, MIB, digits, marginal_ms, peak_bytes, report, summary
+from measuring import (
+    GIB,
+    digits,
+    marginal_ms,
+    memory_slope,
+    peak_bytes,
+    report,
+    summary,
+)
 
 import keras_sam
 from keras_sam.recurrence import SparseRecurrence
@@ -396,26 +404,26 @@ def memory_part(options):
     results = []
     so_far = {"cases": results, "left_out": left_out}
     for case in cases:
-        peaks = [
-            [in_process(measure_peak, case=case, length=n) for n in case.lengths]
-            for _ in range(options.repeats)
-        ]
-        peaks = [pair for pair in peaks if None not in pair]
-        if not peaks:
+        slope = peak_slope(case, options.repeats)
+        if slope is None:
             left_out.append({"case": case.name, "needs_gib": "more than there is"})
             yield so_far
             continue
-        slopes = [np.diff(pair)[0] / np.diff(case.lengths)[0] for pair in peaks]
-        result = {
-            **case._asdict(),
-            "bytes_per_step": summary(slopes),
-            "peaks_mib": [[round(peak / MIB, 1) for peak in pair] for pair in peaks],
-        }
+        result = {**case._asdict(), **slope}
         if case.kind in ("sam", "sdnc"):
             result["record_bytes_per_step"] = in_process(measure_record, case=case)
         results.append(result)
         report(f"{case.name}: {result['bytes_per_step']['median']:,} bytes per step")
         yield so_far
+
+
+def peak_slope(case, repeats):
+    """Bytes per step, each peak in a process of its own."""
+
+    def peak_of(length):
+        return in_process(measure_peak, case=case, length=length)
+
+    return memory_slope(peak_of, case.lengths, repeats)
 
 
 def rows_part(options):
