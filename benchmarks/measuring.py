@@ -41,16 +41,14 @@ def summary(values):
 def median_interval(values):
     """Two of the values themselves; None if there are too few for 95 %.
 
-    Each value is above the median as a fair coin falls, whatever the distribution:
-    at most 2.5 % of all draws have fewer than `left_out` values on one side of it.
+    Each value is above the median as a fair coin falls, whatever the distribution: in
+    at most 2.5 % of all draws there are fewer than `left_out` values on one side of it.
     """
     ordered, count = sorted(values), len(values)
-    tail = left_out = 0
-    while True:
-        tail += math.comb(count, left_out) / 2**count
-        if tail > 0.025:
-            break
+    left_out, tail = 0, 1 / 2**count
+    while tail <= 0.025:
         left_out += 1
+        tail += math.comb(count, left_out) / 2**count
     return (ordered[left_out - 1], ordered[-left_out]) if left_out else None
 
 
