@@ -117,7 +117,7 @@ def memory_case(model, words, options):
     if model.kind in step_cost.DENSE_KINDS:
         most = lengths[1] - lengths[0]
         kept = step_cost.kept_bytes(model.kind, words)
-        steps = min(max(options.apart_bytes // kept, 2), most)
+        steps = min(max(int(options.apart_bytes / kept), 2), most)
         lengths = (max(2, steps // 4), max(2, steps // 4) + steps)
     return Case(model.kind, words, 1, lengths, model.index)
 
@@ -255,7 +255,7 @@ def parse_options():
         # SAM pads to such lengths anyway.
         lengths=(128, 896),
         memory_lengths=(2**10, 2**14),
-        apart_bytes=GIB,
+        apart_bytes=GIB / 2,
     )
     options = parser.parse_args()
     if unknown := set(options.only) - set(MODELS):

@@ -125,7 +125,7 @@ def time_lengths(kind, words, batch, index, options):
 def memory_lengths(kind, words, batch, index, options):
     if kind in DENSE_KINDS:
         return time_lengths(kind, words, batch, index, options)
-    return options.memory_lengths
+    return options.memory_steps
 
 
 def needed_bytes(case):
@@ -143,8 +143,11 @@ def needed_bytes(case):
 
 
 def kept_bytes(kind, words):
-    """About what a dense layer keeps of each step: five memories, or four links."""
-    return 4 * words * (4 * words if kind == "dnc" else 5 * WORD_SIZE)
+    """About what a dense layer keeps of each step: five memories, or four links.
+
+    And its weights, once a step, which is what counts where the memory is small.
+    """
+    return 6e5 + 4 * words * (4 * words if kind == "dnc" else 5 * WORD_SIZE)
 
 
 def split_by_need(cases, options):
@@ -586,6 +589,7 @@ def parse_options():
     add("--rows", "4096,131072", "in SAM's largest memory, for `rows`", numbers)
     add("--batches", "1,8", "batch sizes; the picture shows the first", numbers)
     add("--long-steps", "100000,20000", "forward and training, for `long`", numbers)
+    add("--memory-steps", "1000,5000", "lengths between which memory grows", numbers)
     add("--rounds", 11, "rounds of timing", int)
     add("--repeats", 3, "processes for each peak of memory", int)
     add("--max-gib", 8.0, "memory that an NTM or a DNC may take", float)
@@ -593,14 +597,14 @@ def parse_options():
     parser.add_argument("--long", action="store_true", help="very long sequences too")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, some minutes")
     parser.add_argument("--task", help=argparse.SUPPRESS)
-    parser.set_defaults(lengths=(128, 896), memory_lengths=(1000, 5000))
+    parser.set_defaults(lengths=(128, 896))
     options = parser.parse_args()
     if unknown := set(options.only) - set(KINDS):
         parser.error(f"argument --only: unknown {', '.join(unknown)}")
     if options.smoke:
         options.words, options.batches = [64, 256], [1]
         options.rounds, options.repeats = 2, 1
-        options.lengths, options.memory_lengths = (4, 12), (8, 24)
+        options.lengths, options.memory_steps = (4, 12), (8, 24)
         options.long_steps = [64, 32]
         options.long, options.max_gib = True, 0.001
         options.parts.append("rows")
