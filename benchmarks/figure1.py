@@ -222,7 +222,7 @@ def draw_lines(axes, results, part, figure):
     sparse = points(results, part, "sdnc", figure).get(words)
     if figure is SDNC_FIGURE and sparse:
         theirs = {words: ratio * sparse[0]}
-        draw_paper(axes, theirs, MODELS["dnc"], f"{ratio} SDNCs, as in the paper")
+        draw_paper(axes, theirs, MODELS["dnc"], "our SDNC times the paper's ratio")
     axes.set_xlabel("words in the memory, N")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
