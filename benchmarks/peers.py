@@ -184,7 +184,7 @@ def parse_options():
     add("--peer-python", None, "the interpreter that has PyTorch and dnc", str)
     add("--ntm-checkout", None, "the clone of pytorch-ntm", os.path.abspath)
     add("--output", None, "the results", Path)
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes, a minute")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes, some minutes")
     parser.set_defaults(lengths=(128, 896), memory_lengths=(2**10, 2**13))
     options = parser.parse_args()
     if "torch" in options.parts and not options.peer_python:

@@ -165,10 +165,10 @@ def run_smoke(name, *arguments):
 @pytest.mark.slow
 def test_figure1_smoke(tmp_path):
     output = tmp_path / "figure1.json"
-    run_smoke("figure1.py", "--only", "dam,lsh,scann,dnc,sdnc", "--output", output)
+    run_smoke("figure1.py", "--only", "dam,scann,sdnc", "--output", output)
     results = json.loads(output.read_text())
     for part, quantity in (("time", "ms_per_step"), ("memory", "bytes_per_step")):
-        assert len(results[part]) == 5
+        assert len(results[part]) == 3
         assert all(quantity in row for row in results[part].values())
     assert output.with_suffix(".png").exists()
 
