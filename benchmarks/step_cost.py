@@ -30,11 +30,6 @@ those only. `--smoke` tries everything at tiny sizes.
 import argparse
 import json
 import os
-import platform
-import resource
-import shlex
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -44,8 +39,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import matplotlib
+import measuring
 import numpy as np
 import tensorflow as tf
+from measuring import (
+    GIB,
+    digits,
+    marginal_ms,
+    memory_slope,
+    peak_bytes,
+    report,
+    summary,
+)
 
 import keras_sam
 from keras_sam.recurrence import SparseRecurrence
@@ -55,10 +60,10 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 UNITS, FEATURES, WORD_SIZE = 100, 16, 32
 SAM_KINDS = ("sam", "sam_full", "sdnc")
-DENSE_KINDS = ("ntm", "dnc")
-KINDS = (*SAM_KINDS, "lstm", *DENSE_KINDS)
+DENSE_KINDS = ("ntm", "dam", "dnc")
+NO_MEMORY = ("lstm", "gru", "attention")
+KINDS = (*SAM_KINDS, *NO_MEMORY, *DENSE_KINDS)
 RESULTS = Path(__file__).parent / "results" / "step_cost.json"
-GIB, MIB = 2**30, 2**20
 # A second call follows a long sequence's first, which compiles, unless that took so
 # many seconds.
 ENOUGH = 300
@@ -87,7 +92,7 @@ class Case(NamedTuple):
 
 def slot_counts(kind, options):
     """The N to measure; the DNC's, whose cost is O(N^2), are closer together."""
-    if kind == "lstm":
+    if kind in NO_MEMORY:
         return [None]
     if kind != "dnc":
         return options.words
@@ -106,9 +111,9 @@ def cases_of(kinds, batch, lengths, options):
 
 def time_lengths(kind, words, batch, index, options):
     """Two lengths whose difference takes about half a second or more."""
-    if kind in ("sam", "sdnc", "lstm") or (kind == "sam_full" and index != "exact"):
+    if kind not in DENSE_KINDS and (kind, index) != ("sam_full", "exact"):
         return options.lengths
-    work = {"sam_full": 2**24, "ntm": 2**19, "dnc": 2**25 // words}[kind]
+    work = {"sam_full": 2**24, "dnc": 2**25 // words}.get(kind, 2**19)
     most = options.lengths[1] - options.lengths[0]
     if kind in DENSE_KINDS:
         most = min(most, 64)
@@ -120,23 +125,29 @@ def time_lengths(kind, words, batch, index, options):
 def memory_lengths(kind, words, batch, index, options):
     if kind in DENSE_KINDS:
         return time_lengths(kind, words, batch, index, options)
-    return options.memory_lengths
+    return options.memory_steps
 
 
 def needed_bytes(case):
     """About what a training step needs, from what smaller ones took.
 
-    For each time step an NTM keeps some five memories and a DNC four link matrices,
-    and both as much as three steps besides; a SAM takes five memories, however long
-    the sequence, and an SDNC as much again for its links.
+    A dense layer needs as much as three steps besides those that it takes; a SAM takes
+    five memories, however long the sequence, and an SDNC as much again for its links.
     """
-    if case.kind == "lstm":
+    if case.kind in NO_MEMORY:
         return 0
-    memory = 4 * case.words * case.batch * WORD_SIZE
-    if case.kind in SAM_KINDS:
-        return (10 if case.kind == "sdnc" else 5) * memory
-    kept = 5 * memory if case.kind == "ntm" else 4 * memory * case.words // WORD_SIZE
-    return kept * (case.lengths[1] + 3)
+    if case.kind in DENSE_KINDS:
+        return case.batch * kept_bytes(case.kind, case.words) * (case.lengths[1] + 3)
+    memories = 10 if case.kind == "sdnc" else 5
+    return memories * 4 * case.words * case.batch * WORD_SIZE
+
+
+def kept_bytes(kind, words):
+    """About what a dense layer keeps of each step: five memories, or four links.
+
+    And its weights, once a step, which is what counts where the memory is small.
+    """
+    return 6e5 + 4 * words * (4 * words if kind == "dnc" else 5 * WORD_SIZE)
 
 
 def split_by_need(cases, options):
@@ -154,17 +165,37 @@ def split_by_need(cases, options):
 # What is measured, each in a process of its own.
 
 
+class CausalAttention(keras.layers.MultiHeadAttention):
+    """Looks back at the whole sequence: its history is its memory."""
+
+    def __init__(self):
+        super().__init__(num_heads=4, key_dim=WORD_SIZE, output_shape=UNITS)
+
+    def build(self, input_shape):
+        super().build(input_shape, input_shape)
+
+    def call(self, inputs, initial_state=None, training=None):
+        return super().call(inputs, inputs, use_causal_mask=True, training=training)
+
+    def get_initial_state(self, batch_size):
+        return []
+
+
 def make_layer(kind, words, index):
-    if kind == "lstm":
-        return keras.layers.LSTM(UNITS, return_sequences=True)
+    if kind == "attention":
+        return CausalAttention()
+    if kind in ("lstm", "gru"):
+        layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[kind]
+        return layer(UNITS, return_sequences=True)
     memory = {
         "memory_slots": words,
         "word_size": WORD_SIZE,
         "read_heads": 4,
         "return_sequences": True,
     }
-    if kind == "ntm":
-        return keras_sam.NTM(UNITS, write_heads=1, **memory)
+    if kind in ("ntm", "dam"):
+        dense = {"ntm": keras_sam.NTM, "dam": keras_sam.DAM}[kind]
+        return dense(UNITS, write_heads=1, **memory)
     if kind == "dnc":
         return keras_sam.DNC(UNITS, **memory)
     sparse = keras_sam.SDNC if kind == "sdnc" else keras_sam.SAM
@@ -202,17 +233,6 @@ def seconds(function, *arguments):
     return time.perf_counter() - start
 
 
-def peak_bytes():
-    """The process's peak of resident memory."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if platform.system() == "Darwin" else peak * 1024
-    # Not ru_maxrss, in which Linux counts the parent process too.
-    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(fields["VmHWM"].split()[0]) * 1024
-
-
 class Timed:
     """A case's training step and initial state, and the times that it took."""
 
@@ -234,8 +254,7 @@ class Timed:
         return short, long
 
     def take_round(self):
-        short, long = self.call()
-        self.rounds.append(1e3 * (long - short) / np.diff(self.case.lengths)[0])
+        self.rounds.append(marginal_ms(self.call(), self.case.lengths))
 
 
 def measure_times(cases, rounds):
@@ -317,15 +336,7 @@ MEASUREMENTS = {
 
 
 def in_process(measurement, **arguments):
-    """The result of a measurement in a process of its own; None if that died."""
-    task = json.dumps([measurement.__name__, arguments])
-    process = subprocess.run(
-        [sys.executable, __file__, "--task", task], stdout=subprocess.PIPE, check=False
-    )
-    if process.returncode:
-        report(f"{measurement.__name__} ended with {process.returncode}: {task}")
-        return None
-    return json.loads(process.stdout.splitlines()[-1])
+    return measuring.in_process(__file__, measurement.__name__, **arguments)
 
 
 def run_task(task):
@@ -369,8 +380,9 @@ def ratios(results):
             others = [smallest, *find(kind="lstm")]
         elif each["kind"] in DENSE_KINDS:
             others = [
-                *find(kind="sam", words=each["words"]),
-                *find(kind="sdnc", words=each["words"]),
+                other
+                for kind in SAM_KINDS
+                for other in find(kind=kind, words=each["words"])
             ]
         pairs += [(each, other) for other in others if other is not each]
     return [
@@ -395,26 +407,26 @@ def memory_part(options):
     results = []
     so_far = {"cases": results, "left_out": left_out}
     for case in cases:
-        peaks = [
-            [in_process(measure_peak, case=case, length=n) for n in case.lengths]
-            for _ in range(options.repeats)
-        ]
-        peaks = [pair for pair in peaks if None not in pair]
-        if not peaks:
+        slope = peak_slope(case, options.repeats)
+        if slope is None:
             left_out.append({"case": case.name, "needs_gib": "more than there is"})
             yield so_far
             continue
-        slopes = [np.diff(pair)[0] / np.diff(case.lengths)[0] for pair in peaks]
-        result = {
-            **case._asdict(),
-            "bytes_per_step": summary(slopes),
-            "peaks_mib": [[round(peak / MIB, 1) for peak in pair] for pair in peaks],
-        }
+        result = {**case._asdict(), **slope}
         if case.kind in ("sam", "sdnc"):
             result["record_bytes_per_step"] = in_process(measure_record, case=case)
         results.append(result)
         report(f"{case.name}: {result['bytes_per_step']['median']:,} bytes per step")
         yield so_far
+
+
+def peak_slope(case, repeats):
+    """Bytes per step, each peak in a process of its own."""
+
+    def peak_of(length):
+        return in_process(measure_peak, case=case, length=length)
+
+    return memory_slope(peak_of, case.lengths, repeats)
 
 
 def rows_part(options):
@@ -447,7 +459,7 @@ def long_part(options):
     words = max(options.words)
     results = []
     for index in options.index:
-        for training, length in enumerate(options.long_lengths):
+        for training, length in enumerate(options.long_steps):
             case = Case("sam", words, 1, (length, length), index)
             result = {
                 "index": index,
@@ -462,39 +474,7 @@ def long_part(options):
             yield {"cases": results}
 
 
-# The record and the picture.
-
-
-def summary(values):
-    """Median and spread, to four digits."""
-    median, quartiles = np.median(values), np.quantile(values, [0.25, 0.75])
-    return {
-        "median": digits(median),
-        "quartiles": [digits(value) for value in quartiles],
-        "range": [digits(np.min(values)), digits(np.max(values))],
-    }
-
-
-def digits(value):
-    return float(f"{value:.4g}")
-
-
-def report(line):
-    print(line, file=sys.stderr, flush=True)
-
-
-def store(path, part, result):
-    """Replaces one part of the results."""
-    results = json.loads(path.read_text()) if path.exists() else {}
-    results[part] = {
-        "command": shlex.join(["python", "benchmarks/step_cost.py", *sys.argv[1:]]),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        **result,
-    }
-    path.write_text(json.dumps(results, indent=1) + "\n")
+# The picture.
 
 
 MARKERS = {
@@ -502,18 +482,31 @@ MARKERS = {
     "sam_full": "s",
     "sdnc": "D",
     "ntm": "^",
+    "dam": "<",
     "dnc": "v",
     "lstm": None,
+    "gru": None,
+    "attention": None,
 }
 LINES = {
     "sam": "-",
     "sam_full": "--",
     "sdnc": "-.",
     "ntm": "-",
+    "dam": "-",
     "dnc": "-",
     "lstm": ":",
+    "gru": ":",
+    "attention": ":",
 }
-COLORS = {"ntm": "tab:orange", "dnc": "tab:green", "lstm": "tab:gray"}
+COLORS = {
+    "ntm": "tab:orange",
+    "dam": "tab:red",
+    "dnc": "tab:green",
+    "lstm": "tab:gray",
+    "gru": "tab:olive",
+    "attention": "tab:brown",
+}
 SAM_COLORS = ("tab:blue", "tab:purple", "tab:cyan")
 
 
@@ -552,7 +545,7 @@ def plot(axes, results, quantity, unit):
             "label": label(kind, index),
         }
         medians = [each[quantity]["median"] / unit for each in found]
-        if kind == "lstm":
+        if kind in NO_MEMORY:
             axes.axhline(medians[0], **style)
             continue
         words = [each["words"] for each in found]
@@ -564,8 +557,8 @@ def plot(axes, results, quantity, unit):
 
 
 def label(kind, index):
-    if kind == "lstm":
-        return "LSTM, no memory"
+    if kind in NO_MEMORY:
+        return f"{kind if kind == 'attention' else kind.upper()}, no memory"
     if kind in DENSE_KINDS:
         return kind.upper()
     name = "SDNC" if kind == "sdnc" else "SAM"
@@ -590,11 +583,13 @@ def parse_options():
         parser.add_argument(name, default=default, type=kind, help=text)
 
     add("--parts", "time,memory,picture", "of time, memory, rows, long and picture")
-    add("--only", ",".join(KINDS), "what to measure")
+    add("--only", "sam,sam_full,sdnc,lstm,ntm,dnc", f"of {', '.join(KINDS)}")
     add("--index", "exact", "SAM's indexes, by name")
     add("--words", ",".join(str(4**i) for i in range(5, 11)), "sizes N", numbers)
     add("--rows", "4096,131072", "in SAM's largest memory, for `rows`", numbers)
     add("--batches", "1,8", "batch sizes; the picture shows the first", numbers)
+    add("--long-steps", "100000,20000", "forward and training, for `long`", numbers)
+    add("--memory-steps", "1000,5000", "lengths between which memory grows", numbers)
     add("--rounds", 11, "rounds of timing", int)
     add("--repeats", 3, "processes for each peak of memory", int)
     add("--max-gib", 8.0, "memory that an NTM or a DNC may take", float)
@@ -602,17 +597,15 @@ def parse_options():
     parser.add_argument("--long", action="store_true", help="very long sequences too")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, some minutes")
     parser.add_argument("--task", help=argparse.SUPPRESS)
-    parser.set_defaults(
-        lengths=(128, 896), memory_lengths=(1000, 5000), long_lengths=(100_000, 20_000)
-    )
+    parser.set_defaults(lengths=(128, 896))
     options = parser.parse_args()
     if unknown := set(options.only) - set(KINDS):
         parser.error(f"argument --only: unknown {', '.join(unknown)}")
     if options.smoke:
         options.words, options.batches = [64, 256], [1]
         options.rounds, options.repeats = 2, 1
-        options.lengths, options.memory_lengths = (4, 12), (8, 24)
-        options.long_lengths = (64, 32)
+        options.lengths, options.memory_steps = (4, 12), (8, 24)
+        options.long_steps = [64, 32]
         options.long, options.max_gib = True, 0.001
         options.parts.append("rows")
         options.rows = [16, 64]
@@ -636,7 +629,7 @@ def main():
     ):
         if name in options.parts:
             for result in part(options):
-                store(options.output, name, result)
+                measuring.store_part(options.output, name, result)
     if "picture" in options.parts:
         draw(options.output, options.batches[0])
 

@@ -1,63 +1,189 @@
-"""The benchmarks run, at tiny sizes, and the pieces that their figures rest on."""
+"""The benchmarks' own arithmetic, tables and pictures; each script at tiny sizes."""
 
-import importlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 
+import figure1
+import measuring
+import numpy as np
+import peers
 import pytest
+import step_cost
+import tables
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+BENCHMARKS = tables.ROOT / "benchmarks"
 
 
-def run_learning(*arguments):
-    sizes = ("--size", "smoke", "--sequences", "64", "--every", "32")
+def test_the_interval_holds_the_median_with_95_percent():
+    # Of six values the probability that all lie on one side is 2 / 64.
+    assert measuring.median_interval(range(5)) is None
+    assert measuring.median_interval([5, 0, 4, 1, 3, 2]) == (0, 5)
+    assert measuring.median_interval(range(10)) == (1, 8)
+    draws = np.random.default_rng(0).exponential(size=(2000, 21))
+    low, high = np.transpose([measuring.median_interval(draw) for draw in draws])
+    covered = np.mean((low <= np.log(2)) & (np.log(2) <= high))
+    assert 0.94 < covered < 0.99
+
+
+def test_memory_is_the_slope_between_processes_that_lived():
+    peaks = iter([100, 300, None, 400, 100, 200])
+    slope = measuring.memory_slope(lambda length: next(peaks), (10, 20), 3)
+    assert slope["bytes_per_step"]["range"] == [10, 20]
+    assert measuring.memory_slope(lambda length: None, (10, 20), 2) is None
+
+
+def test_a_run_replaces_only_its_row_and_hides_paths(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    monkeypatch.setattr(
+        sys, "argv", ["/somewhere/peers.py", "--peer-python", "/home/me/bin/python"]
+    )
+    measuring.store_row(path, "time", "one", {"value": 1})
+    measuring.store_row(path, "memory", "one", {"value": 2})
+    measuring.store_row(path, "time", "two", {"value": 3})
+    measuring.store_row(path, "time", "one", {"value": 4})
+    results = json.loads(path.read_text())
+    values = {
+        part: [row["value"] for row in results[part].values()] for part in results
+    }
+    assert values == {"time": [4, 3], "memory": [2]}
+    command = results["time"]["one"]["command"]
+    assert command == "python benchmarks/peers.py --peer-python python"
+
+
+def test_dense_layers_are_set_against_every_sparse_one():
+    cases = [
+        {"kind": kind, "index": index, "words": 64, "rounds": [value, value]}
+        for kind, index, value in (
+            ("sam", "lsh", 1.0),
+            ("sam_full", "lsh", 2.0),
+            ("lstm", None, 0.5),
+            ("ntm", None, 8.0),
+        )
+    ]
+    found = {(each["of"], each["to"]): each for each in step_cost.ratios(cases)}
+    assert found["ntm 64", "sam lsh 64"]["median"] == 8
+    assert found["ntm 64", "sam_full lsh 64"]["median"] == 4
+
+
+def test_attention_sees_the_past_alone():
+    layer = step_cost.make_layer("attention", None, None)
+    inputs = np.random.default_rng(0).normal(size=(1, 6, 16)).astype("float32")
+    changed = inputs.copy()
+    changed[:, 4] += 1
+    before, after = layer(inputs).numpy(), layer(changed).numpy()
+    assert before.shape == (1, 6, step_cost.UNITS)
+    np.testing.assert_array_equal(before[:, :4], after[:, :4])
+    assert not np.allclose(before[:, 4:], after[:, 4:])
+
+
+def synthetic_results():
+    """A time and a memory of every line of the figures at two N."""
+    results = {"time": {}, "memory": {}}
+    for name in figure1.MODELS:
+        for words in (64, 2048):
+            row = {"model": name, "words": words}
+            times, slope = [words / 100] * 3, [1000.0 * words] * 3
+            results["time"][f"{name} {words}"] = {
+                **row,
+                "ms_per_step": measuring.summary(times),
+            }
+            results["memory"][f"{name} {words}"] = {
+                **row,
+                "bytes_per_step": measuring.summary(slope),
+                "initial_state_bytes": 2**20,
+            }
+    return results
+
+
+def test_figure_draws_what_there_is_and_the_papers_points(tmp_path):
+    results = synthetic_results()
+    results["time"]["ntm 2048"]["left_out"] = "needs about 100 GiB"
+    (tmp_path / "figure1.json").write_text(json.dumps(results))
+    figure1.draw(tmp_path / "figure1.json")
+    assert (tmp_path / "figure1.png").stat().st_size > 20_000
+    found = figure1.points(results, "time", "ntm", figure1.SAM_FIGURE)
+    assert found == {64: [0.64] * 3}
+    # Over the initial state in one figure, with it in the other.
+    over = figure1.points(results, "memory", "lsh", figure1.SAM_FIGURE)[64]
+    total = figure1.points(results, "memory", "sdnc", figure1.SDNC_FIGURE)[64]
+    np.testing.assert_allclose(over, 100 * 64_000 / 2**20, rtol=1e-3)
+    np.testing.assert_allclose(total, 1 + 10 * 64_000 / 2**20, rtol=1e-3)
+
+
+def test_the_document_is_what_the_results_say():
+    text = tables.DOCUMENT.read_text()
+    assert tables.filled(text) == text
+
+
+def test_tables_say_what_did_not_run(monkeypatch):
+    summary = measuring.summary([3.0, 3.0, 3.0])
+    sam = {"kind": "sam_full", "words": 2**20, "lengths": [8, 32]}
+    dense = {"kind": "NTM", "words": 2**18, "lengths": [2, 4]}
+    results = {
+        "time": {
+            "sam_full, lsh index, 1,048,576 words, batch 1": {
+                **sam,
+                "ms_per_step": measuring.summary([0.5]),
+            },
+            "torch NTM, 262,144 words": {**dense, "ms_per_step": summary},
+            "torch NTM, 1,048,576 words": {
+                **dense,
+                "words": 2**20,
+                "error": "RuntimeError: out of memory",
+            },
+        }
+    }
+    monkeypatch.setattr(tables, "stored", lambda name: results)
+    assert "does not run: RuntimeError: out of memory" in tables.peers()
+    assert "| torch NTM, 262,144 words | 4 | 3 (3 to 3) | 6 |" in tables.peers()
+    # Four times the words, 24 times SAM's step.
+    assert "| pytorch-ntm | 262,144 | 12 | 24 |" in tables.extrapolated()
+
+
+def test_a_package_that_cannot_run_is_reported():
+    class Options:
+        peer_python = sys.executable
+        peer_gib = 4.0
+
+    result = peers.in_torch(
+        "measure_peak", Options, None, kind="DNC", words=8, length=2
+    )
+    assert result == {"error": "the process died"}  # no PyTorch here
+
+
+def run_smoke(name, *arguments):
     run = subprocess.run(
-        [sys.executable, BENCHMARKS / "learning.py", *sizes, *arguments],
+        [sys.executable, BENCHMARKS / name, "--smoke", *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    return run.stdout
 
 
-def test_learning_smoke(tmp_path):
-    path = tmp_path / "learning.json"
-    options = ("--tasks", "copy", "--seeds", "3", "--output", path)
-    output = run_learning(*options, "--models", "lstm,dam", "--jobs", "2")
-    assert "copy smoke dam 3: learned after None" in output
-    results = json.loads(path.read_text())
-    assert [result["model"] for result in results] == ["dam", "lstm"]
-    for result in results:
-        assert result["seed"] == 3 and result["learned_after"] is None
-        assert "--models lstm,dam" in result["command"]
-        curve = result["curve"]
-        assert curve["sequences"] == [32, 64]
-        # A bit for each of the 12 that a sequence has on average; half of them wrong.
-        assert curve["cost_bits"][-1] == pytest.approx(12, abs=1.5)
-        assert curve["bit_errors"][-1] == pytest.approx(6, abs=1.0)
-
-    # A second time there is only the rest to do.
-    output = run_learning(
-        *options, "--models", "lstm", "--picture", "--table", "--stop-below", "0.01"
-    )
-    assert "stored" not in output and "lstm 3: learned after None" in output
-    output = run_learning(*options, "--models", "dam", "--picture", "--table")
-    assert "copy smoke dam 3: stored" in output
-    assert "| copy | dam | 1 | never |  | 0 | 12" in output
-    assert (tmp_path / "learning_smoke.png").stat().st_size > 10_000
+@pytest.mark.slow
+def test_figure1_smoke(tmp_path):
+    output = tmp_path / "figure1.json"
+    run_smoke("figure1.py", "--only", "dam,scann,sdnc", "--output", output)
+    results = json.loads(output.read_text())
+    for part, quantity in (("time", "ms_per_step"), ("memory", "bytes_per_step")):
+        assert len(results[part]) == 3
+        assert all(quantity in row for row in results[part].values())
+    assert output.with_suffix(".png").exists()
 
 
-def test_learned_after(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    learned_after = importlib.import_module("learning").learned_after
+@pytest.mark.slow
+def test_peers_smoke(tmp_path):
+    output = tmp_path / "peers.json"
+    run_smoke("peers.py", "--output", output)
+    results = json.loads(output.read_text())
+    assert len(results["time"]) == len(results["memory"]) == 5
 
-    def curve(*errors):
-        sequences = [10 * (i + 1) for i in range(len(errors))]
-        return {"sequences": sequences, "bit_errors": errors}
 
-    assert learned_after(curve(5.0, 0.05, 0.2, 0.09, 0.0)) == 40
-    assert learned_after(curve(5.0, 0.05, 0.1)) is None
-    assert learned_after(curve(0.0)) == 10
+@pytest.mark.slow
+def test_step_cost_smoke(tmp_path):
+    output = tmp_path / "step_cost.json"
+    run_smoke("step_cost.py", "--only", "sam_full,gru,dam", "--output", output)
+    results = json.loads(output.read_text())
+    assert {"time", "memory", "rows", "long"} <= set(results)

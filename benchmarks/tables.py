@@ -1,0 +1,260 @@
+"""Writes the measured figures into BENCHMARKS.md.
+
+    python benchmarks/tables.py
+
+Between a comment `<!-- table NAME ARGUMENTS -->` and the next `<!-- end -->` there
+stands what the function NAME below makes of a file of benchmarks/results. What has not
+been measured is left out.
+"""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import figure1
+import step_cost
+from measuring import MIB, digits, load
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+DOCUMENT = ROOT / "BENCHMARKS.md"
+BLOCK = re.compile(r"(<!-- table (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def stored(name):
+    return load(RESULTS / f"{name}.json")
+
+
+def markdown(columns, rows):
+    if not rows:
+        return ""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+
+
+def number(value):
+    """Three digits, in figures."""
+    value = float(f"{value:.3g}")
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:g}"
+
+
+def measured(summary):
+    """The median and the middle half."""
+    low, high = summary["quartiles"]
+    return f"{number(summary['median'])} ({number(low)} to {number(high)})"
+
+
+def commands(*names):
+    """Each once, as a block of code."""
+    found = re.findall(r'"command": (".*")', "\n".join(map(json_text, names)))
+    lines = dict.fromkeys(json.loads(each) for each in found)
+    return (
+        "```bash\n" + "".join(f"{line}\n" for line in lines) + "```\n" if lines else ""
+    )
+
+
+def json_text(name):
+    path = RESULTS / f"{name}.json"
+    return path.read_text() if path.exists() else ""
+
+
+def picture(name, text):
+    path = RESULTS / f"{name}.png"
+    return f"![{text}]({path.relative_to(ROOT)})\n" if path.exists() else ""
+
+
+def layer_name(row):
+    words = f", {row['words']:,} words" if row["words"] else ""
+    rows = f", {row['rows']:,} of them written" if row.get("rows") else ""
+    return f"{step_cost.label(row['kind'], row['index'])}{words}{rows}"
+
+
+def times(name, part="time", batch=None):
+    results = stored(name).get(part, {})
+    results = results.get(batch, {}) if batch else results
+    rows = [
+        [
+            layer_name(each),
+            measured(each["ms_per_step"]),
+            " to ".join(number(edge) for edge in each["ms_per_step"]["range"]),
+            number(each["first_calls_seconds"][1]),
+        ]
+        for each in results.get("cases", [])
+    ]
+    columns = ["layer", "ms per step (middle half)", "range", "first call, seconds"]
+    return markdown(columns, rows)
+
+
+def ratios(name, batch):
+    """Within a round."""
+    rows = [
+        [
+            each["of"],
+            each["to"],
+            measured(each),
+            *(
+                " to ".join(map(number, each.get(edges, [])))
+                for edges in ("interval_95", "range")
+            ),
+        ]
+        for each in stored(name).get("time", {}).get(batch, {}).get("ratios", [])
+    ]
+    columns = ["of", "to", "ratio (middle half)", "95 % interval", "range"]
+    return markdown(columns, rows)
+
+
+def memory(name):
+    rows = [
+        [
+            layer_name(each),
+            number(each["bytes_per_step"]["median"] / 1000),
+            number(100 * each["bytes_per_step"]["median"] / MIB),
+            number(each["record_bytes_per_step"] / 1000)
+            if "record_bytes_per_step" in each
+            else "",
+        ]
+        for each in stored(name).get("memory", {}).get("cases", [])
+    ]
+    columns = ["layer", "kB per step", "MiB for 100 steps", "recorded, kB per step"]
+    return markdown(columns, rows)
+
+
+def long(name):
+    rows = [
+        [
+            f"{each['what']}, {each['steps']:,} steps, {each['index']}",
+            number(each["seconds"]),
+            number(each["first_call_seconds"]),
+            number(each["peak_gib"]),
+        ]
+        for each in stored(name).get("long", {}).get("cases", [])
+    ]
+    columns = ["SAM, 2^20 words", "seconds", "first call, seconds", "peak, GiB"]
+    return markdown(columns, rows)
+
+
+def figure(part, which):
+    """N against the lines of one figure, from the points that the picture has."""
+    drawn = figure1.FIGURES[int(which)]
+    results = stored("figure1")
+    lines = {
+        model.label: figure1.points(results, part, name, drawn)
+        for name, model in drawn.models.items()
+    }
+    lines = {label: found for label, found in lines.items() if found}
+    words = sorted({each for found in lines.values() for each in found})
+    rows = [
+        [f"{each:,}"]
+        + [number(line[each][0]) if each in line else "" for line in lines.values()]
+        for each in words
+    ]
+    return markdown(["N", *lines], rows)
+
+
+def peers():
+    results = stored("peers")
+    time, space = results.get("time", {}), results.get("memory", {})
+    sam = time.get(f"sam_full, lsh index, {2**20:,} words, batch 1")
+    rows = []
+    for name in dict.fromkeys([*time, *space]):
+        row, kept = time.get(name, {}), space.get(name, {})
+        error = row.get("error") or kept.get("error")
+        ms = row.get("ms_per_step")
+        rows.append(
+            [
+                name.removesuffix(", batch 1").replace(", batch 1,", ","),
+                row["lengths"][1] if ms else "",
+                measured(ms) if ms else f"does not run: {error}",
+                number(ms["median"] / sam["ms_per_step"]["median"])
+                if ms and sam
+                else "",
+                number(kept["bytes_per_step"]["median"] / 1000)
+                if "bytes_per_step" in kept
+                else "",
+            ]
+        )
+    columns = ["", "T", "ms per step (middle half)", "SAM's, 2^20 words", "kB per step"]
+    return markdown(columns, rows)
+
+
+def extrapolated():
+    """Dense NTMs at 2^20 words, in proportion to N from the largest that ran."""
+    time = stored("peers").get("time", {})
+    sam = time.get(f"sam_full, lsh index, {2**20:,} words, batch 1")
+    rows = []
+    for kind, name in (("ntm", "our NTM"), ("NTM", "pytorch-ntm")):
+        ran = [
+            row for row in time.values() if row["kind"] == kind and "error" not in row
+        ]
+        if not ran or not sam:
+            continue
+        largest = max(ran, key=lambda row: row["words"])
+        ms = largest["ms_per_step"]["median"] * 2**20 / largest["words"]
+        ratio = digits(ms / sam["ms_per_step"]["median"])
+        rows.append([name, f"{largest['words']:,}", number(ms), number(ratio)])
+    columns = ["", "largest N that ran", "ms per step at 2^20", "SAM's steps"]
+    return markdown(columns, rows)
+
+
+def recall():
+    rows = []
+    for kind, part in stored("index_quality").items():
+        for words, indexes in part["results"].items():
+            rows += [
+                [
+                    kind,
+                    f"{int(words):,}",
+                    index,
+                    number(each["recall_at_4"]),
+                    number(each["microseconds_per_step"]["median"]),
+                ]
+                for index, each in indexes.items()
+                if int(words) >= 2**16
+            ]
+    columns = ["kind of words", "N", "index", "recall at 4", "microseconds per step"]
+    return markdown(columns, rows)
+
+
+def dense():
+    rows = [
+        [name, number(each["ms_per_step"]), " to ".join(map(number, each["range"]))]
+        for name, each in stored("dense_step").get("results", {}).items()
+    ]
+    return markdown(["layer", "ms per step", "range"], rows)
+
+
+TABLES = {
+    function.__name__: function
+    for function in (
+        commands,
+        picture,
+        times,
+        ratios,
+        memory,
+        long,
+        figure,
+        peers,
+        extrapolated,
+        recall,
+        dense,
+    )
+}
+
+
+def filled(text):
+    def fill(match):
+        start, call, end = match.groups()
+        name, *arguments = shlex.split(call)
+        body = TABLES[name](*arguments)
+        return start + (f"\n{body}\n" if body else "") + end
+
+    return BLOCK.sub(fill, text)
+
+
+def main():
+    DOCUMENT.write_text(filled(DOCUMENT.read_text()))
+
+
+if __name__ == "__main__":
+    main()
