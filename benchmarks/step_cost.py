@@ -5,8 +5,9 @@
 
 One time step, forward and backward (gradients of the weights and the inputs), of SAM
 and SDNC against the number of words N, beside the NTM, the DNC and a bare
-`keras.layers.LSTM`, all compiled by XLA: 100 units, words of 32, 4 read heads, 1 write
-head, K = 4, 8 links a slot.
+`keras.layers.LSTM`, all compiled by XLA (but for `dnc_graph`: the cell in Keras's own
+`keras.layers.RNN`, in TensorFlow's graph): 100 units, words of 32, 4 read heads, 1
+write head, K = 4, 8 links a slot.
 
 Time is marginal: the difference between two sequence lengths over the difference in
 steps, so that set-up and the memory's allocation cancel. All configurations of a batch
@@ -60,7 +61,8 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 UNITS, FEATURES, WORD_SIZE = 100, 16, 32
 SAM_KINDS = ("sam", "sam_full", "sdnc")
-DENSE_KINDS = ("ntm", "dam", "dnc")
+DNC_KINDS = ("dnc", "dnc_graph")
+DENSE_KINDS = ("ntm", "dam", *DNC_KINDS)
 NO_MEMORY = ("lstm", "gru", "attention")
 KINDS = (*SAM_KINDS, *NO_MEMORY, *DENSE_KINDS)
 RESULTS = Path(__file__).parent / "results" / "step_cost.json"
@@ -94,7 +96,7 @@ def slot_counts(kind, options):
     """The N to measure; the DNC's, whose cost is O(N^2), are closer together."""
     if kind in NO_MEMORY:
         return [None]
-    if kind != "dnc":
+    if kind not in DNC_KINDS:
         return options.words
     smallest, largest = min(options.words), max(options.words)
     return [smallest * 2**i for i in range((largest // smallest).bit_length())]
@@ -113,7 +115,8 @@ def time_lengths(kind, words, batch, index, options):
     """Two lengths whose difference takes about half a second or more."""
     if kind not in DENSE_KINDS and (kind, index) != ("sam_full", "exact"):
         return options.lengths
-    work = {"sam_full": 2**24, "dnc": 2**25 // words}.get(kind, 2**19)
+    work = {"sam_full": 2**24, **dict.fromkeys(DNC_KINDS, 2**25 // words)}
+    work = work.get(kind, 2**19)
     most = options.lengths[1] - options.lengths[0]
     if kind in DENSE_KINDS:
         most = min(most, 64)
@@ -147,7 +150,7 @@ def kept_bytes(kind, words):
 
     And its weights, once a step, which is what counts where the memory is small.
     """
-    return 6e5 + 4 * words * (4 * words if kind == "dnc" else 5 * WORD_SIZE)
+    return 6e5 + 4 * words * (4 * words if kind in DNC_KINDS else 5 * WORD_SIZE)
 
 
 def split_by_need(cases, options):
@@ -198,6 +201,10 @@ def make_layer(kind, words, index):
         return dense(UNITS, write_heads=1, **memory)
     if kind == "dnc":
         return keras_sam.DNC(UNITS, **memory)
+    if kind == "dnc_graph":
+        sequences = memory.pop("return_sequences")
+        cell = keras_sam.DNCCell(UNITS, **memory)
+        return keras.layers.RNN(cell, return_sequences=sequences)
     sparse = keras_sam.SDNC if kind == "sdnc" else keras_sam.SAM
     return sparse(UNITS, write_heads=1, reads_per_head=4, index=index, **memory)
 
@@ -216,7 +223,7 @@ def training_step(layer, case, features=FEATURES):
     weights = [variable.value for variable in layer.trainable_variables]
 
     # A SAM compiles its sequence itself.
-    @tf.function(jit_compile=case.kind not in SAM_KINDS)
+    @tf.function(jit_compile=case.kind not in (*SAM_KINDS, "dnc_graph"))
     def step(inputs, state):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
@@ -484,6 +491,7 @@ MARKERS = {
     "ntm": "^",
     "dam": "<",
     "dnc": "v",
+    "dnc_graph": ">",
     "lstm": None,
     "gru": None,
     "attention": None,
@@ -495,6 +503,7 @@ LINES = {
     "ntm": "-",
     "dam": "-",
     "dnc": "-",
+    "dnc_graph": "--",
     "lstm": ":",
     "gru": ":",
     "attention": ":",
@@ -503,6 +512,7 @@ COLORS = {
     "ntm": "tab:orange",
     "dam": "tab:red",
     "dnc": "tab:green",
+    "dnc_graph": "tab:green",
     "lstm": "tab:gray",
     "gru": "tab:olive",
     "attention": "tab:brown",
@@ -559,6 +569,8 @@ def plot(axes, results, quantity, unit):
 def label(kind, index):
     if kind in NO_MEMORY:
         return f"{kind if kind == 'attention' else kind.upper()}, no memory"
+    if kind == "dnc_graph":
+        return "DNC, keras.layers.RNN, not compiled"
     if kind in DENSE_KINDS:
         return kind.upper()
     name = "SDNC" if kind == "sdnc" else "SAM"

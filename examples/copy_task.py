@@ -116,6 +116,9 @@ def make_model(arguments):
     elif arguments.cell == "dnc":
         layers = [keras_sam.DNC(read_heads=1, **memory_arguments)]
     elif arguments.cell in SPARSE:
+        if arguments.cell == "sdnc":
+            # Else its weights fade as it walks along the links, beyond 20 vectors.
+            memory_arguments["sharpen_links"] = True
         layers = [SPARSE[arguments.cell](index=arguments.index, **memory_arguments)]
     else:
         layers = [
