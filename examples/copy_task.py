@@ -30,7 +30,7 @@ import matplotlib
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from training import LearningCurve, export, writing_shut
+from training import LearningCurve, export, load_variables, writing_shut
 
 import keras_sam
 import keras_sam.datasets
@@ -140,9 +140,7 @@ def trained_model(folder):
     arguments = parse_arguments(command.split()[2:])
     arguments.memory_slots = tested_slots(arguments)
     model = make_model(arguments)
-    learned = tf.saved_model.load(folder / "1").variables
-    for variable, value in zip(model.variables, learned, strict=True):
-        variable.assign(value)
+    load_variables(model, folder)
     return model
 
 

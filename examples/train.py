@@ -33,6 +33,7 @@ from training import (
     Problem,
     export,
     layer_arguments,
+    load_variables,
     make_model,
     read_recipe,
     writing_shut,
@@ -76,7 +77,7 @@ What the channels mean stands in the docstring of `keras_sam.tasks.{task}_task`.
 """
 
 
-def parse_arguments():
+def parse_arguments(options=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -98,7 +99,7 @@ def parse_arguments():
     add("--output", type=Path, help="default: runs/TASK_CELL_SEED")
     add("--stop-after", type=int, help="stop after so many epochs; to be resumed")
     add("--smoke", action="store_true", help="a few small steps, no learning")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(options)
     if arguments.recipe is None:
         if arguments.task is None:
             parser.error("give --task or --recipe")
@@ -138,6 +139,17 @@ def settings(arguments):
         layer |= {"units": 16, "memory_slots": 32}
         training |= {"batch_size": 2, "epochs": 2, "steps_per_epoch": 5}
     return {"layer": layer, "training": training}
+
+
+def trained_model(folder):
+    """The model that this script left in a folder."""
+    results = json.loads((folder / "results.json").read_text())
+    recipe = results["recipe"]
+    cell = parse_arguments(results["command"].split()[2:]).cell
+    problem = Problem(recipe, results["seed"], backup=folder)
+    model = make_model(problem, cell, recipe["layer"])
+    load_variables(model, folder)
+    return model
 
 
 def optimal_cost(model, data, steps, n=6):

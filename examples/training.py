@@ -16,6 +16,7 @@ from pathlib import Path
 import keras
 import matplotlib
 import numpy as np
+import tensorflow as tf
 
 import keras_sam
 
@@ -194,6 +195,13 @@ class LearningCurve(keras.callbacks.Callback):
         axis.legend()
         figure.savefig(path, dpi=100)
         plt.close(figure)
+
+
+def load_variables(model, folder):
+    """Gives the model the weights of the SavedModel that `export` left there."""
+    learned = tf.saved_model.load(Path(folder) / "1").variables
+    for variable, value in zip(model.variables, learned, strict=True):
+        variable.assign(value)
 
 
 @contextlib.contextmanager

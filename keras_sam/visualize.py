@@ -34,6 +34,7 @@ class Recording(NamedTuple):
     usage_name: str
     links: Any  # [S, S], from the row's slot to the column's; or None
     gates: Any  # dictionary of [T, n]
+    read_modes: Any  # [T, R, 3]: backward, content, forward; or None
     inputs: Any  # [T, features]
     outputs: Any  # [T, output_size]
     memory_slots: int  # N
@@ -105,6 +106,9 @@ def record(layer, inputs, initial_state=None, max_slots=64):
             for name, values in trace.items()
             if name.endswith(("gate", "gates"))
         },
+        read_modes=np.asarray(trace["read_modes"])[0]
+        if "read_modes" in trace
+        else None,
         inputs=inputs.numpy(),
         outputs=np.asarray(trace["outputs"])[0],
         memory_slots=layer.cell.memory_slots,
@@ -115,7 +119,8 @@ def plot(recording, title=None):
     """Everything that a recording has, over time, one picture below the other.
 
     Inputs and outputs, write and read weights of the slots touched (of several heads
-    the one that has most), their usage, and the gates.
+    the one that has most), their usage, the read modes (of each head a row: how much it
+    reads against the order of writing, by content and along the order) and the gates.
 
     Args:
         recording: A `Recording`.
@@ -142,6 +147,11 @@ def plot(recording, title=None):
     }
     if recording.usage is not None:
         pictures[recording.usage_name] = recording.usage
+    modes = recording.read_modes
+    if modes is not None:
+        modes_name = _of_heads("read modes", modes)
+        # The heads of a mode side by side.
+        pictures[modes_name] = np.swapaxes(modes, 1, 2).reshape(len(modes), -1)
     heights = [min(max(values.shape[1], 12), 24) for values in pictures.values()]
     heights += [14] * bool(recording.gates)
     figure = _figure(6, sum(heights) / 11 + 1.2)
@@ -149,6 +159,11 @@ def plot(recording, title=None):
         len(heights), sharex=True, squeeze=False, height_ratios=heights
     )[:, 0]
     for axis, (name, values) in zip(axes, pictures.items(), strict=False):
+        if modes is not None and name == modes_name:
+            _picture(figure, axis, values.T, **_WEIGHTS)
+            axis.set_ylabel(name)
+            _name_modes(axis, modes.shape[1])
+            continue
         of_slots = name not in ("inputs", "outputs")
         options = _WEIGHTS if "weights" in name else {"cmap": "viridis"}
         _picture(figure, axis, values.T, **options)
@@ -325,6 +340,14 @@ def _name_slots(axis, slots):
     """Slot numbers at some of the places, however far apart the slots are."""
     places = np.arange(0, len(slots), max(1, -(-len(slots) // 8)))
     axis.set_ticks(places, [f"{slot}" for slot in slots[places]])
+
+
+def _name_modes(axis, heads):
+    """Names of the modes at the middle of their heads' rows, lines between them."""
+    middles = heads * np.arange(3) + (heads - 1) / 2
+    axis.set_yticks(middles, ["backward", "content", "forward"])
+    for border in (heads - 0.5, 2 * heads - 0.5):
+        axis.axhline(border, color="tab:orange", linewidth=0.8)
 
 
 def _draw_gates(axis, gates):

@@ -55,6 +55,26 @@ def test_recording_is_the_trace_of_the_slots_touched(name):
         assert link.any()
         np.testing.assert_allclose(recording.links, link.T, atol=1e-6)
     assert (recording.usage is None) == (name == "ntm")
+    if name in ("dnc", "sdnc"):
+        np.testing.assert_array_equal(recording.read_modes, trace["read_modes"][0])
+    else:
+        assert recording.read_modes is None
+
+
+def test_read_modes_in_the_picture():
+    layer = LAYERS["dnc"]()
+    recording = visualize.record(layer, sequence())
+    names = ["backward", "content", "forward"]
+    (axis,) = (
+        axis
+        for axis in visualize.plot(recording).axes
+        if [label.get_text() for label in axis.get_yticklabels()] == names
+    )
+    (image,) = axis.images
+    # A row for each head of a mode, a column for each step; ticks between the heads.
+    shown = image.get_array().reshape(3, 2, -1)
+    np.testing.assert_array_equal(shown, recording.read_modes.transpose(2, 1, 0))
+    assert axis.get_yticks().tolist() == [0.5, 2.5, 4.5]
 
 
 def test_steps_since_access():
