@@ -14,10 +14,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import long_recall
 import numpy as np
+import train
 from copy_task import BITS, trained_model
 
 from keras_sam import visualize
-from keras_sam.tasks import copy_sequences
+from keras_sam.tasks import copy_sequences, order_recall_sequences
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "saved_models"
@@ -26,6 +27,13 @@ MODELS = ROOT / "saved_models"
 def copy_recording(name, length):
     inputs, _, _ = copy_sequences(0, [length], BITS)
     model = trained_model(MODELS / f"copy_{name}")
+    return visualize.record(model.get_layer("memory"), inputs[0])
+
+
+def order_recording(items):
+    """An SDNC that has learned to go on in the order of writing from a named item."""
+    inputs, _, _ = order_recall_sequences(1, [items])
+    model = train.trained_model(MODELS / "order_recall_sdnc")
     return visualize.record(model.get_layer("memory"), inputs[0])
 
 
@@ -57,6 +65,9 @@ def main():
     recall = recall_recording(12)
     title = "A SAM with 1,048,576 slots looks up 12 keys"
     visualize.plot(recall, title).savefig(folder / "long_recall.png")
+    order = order_recording(10)
+    title = "An SDNC sees 10 items, then one of them: it names the rest"
+    visualize.plot(order, title).savefig(folder / "order_recall_sdnc.png")
     print(f"Pictures are in {folder}")
 
 

@@ -107,6 +107,25 @@ def import_example(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "script, task, size, value",
+    [("copy_task", "copy", "length", 120), ("train", "order_recall", "items", 20)],
+)
+def test_committed_sdncs_go_far_beyond_their_training(
+    import_example, script, task, size, value
+):
+    # Six times and twice as long as in training, where guessing gets some 480 and 76
+    # bits wrong; a few of the 24 sequences may go astray.
+    folder = ROOT / "saved_models" / f"{task}_sdnc"
+    model = import_example(script).trained_model(folder)
+    sizes = {f"min_{size}": value, f"max_{size}": value}
+    data = getattr(keras_sam.tasks, f"{task}_task")(batch_size=24, seed=11, **sizes)
+    inputs, targets, weights = next(data.as_numpy_iterator())
+    metric = keras_sam.metrics.BitErrors()
+    metric.update_state(targets, model.predict(inputs, verbose=0), weights)
+    assert metric.result() < 10
+
+
+@pytest.mark.parametrize(
     "cell, setting, message",
     [
         ("dnc", "index='lsh'", "dnc has no argument 'index'; it has bias_constraint,"),
