@@ -202,7 +202,7 @@ def draw(path):
         state = "with" if figure.with_initial_state else "over"
         row[0].set_ylabel(f"time per step, batch {TIME_BATCH} (ms)")
         row[1].set_ylabel(f"{figure.steps} steps, {state} the initial state (MiB)")
-        row[0].legend(fontsize=9)
+        row[0].legend(fontsize=9, loc="upper left")
     axes[0, 0].set_title("forward + backward")
     axes[0, 1].set_title("memory, batch 1")
     picture.savefig(path.with_suffix(".png"), dpi=100)

@@ -18,7 +18,8 @@ memory or from one full of random rows; the exact index compares every word writ
 so that a full memory costs it O(N) (`--index exact,lsh` sets another beside it), and
 sequences from a fresh one are short enough for it to compare 1,024 words at most.
 `--long` adds very long sequences, in which its cost grows; `--parts rows` measures SAM
-with some and with more rows in its largest memory.
+with some and with more rows in its largest memory. `--huge-pages` measures what the
+processor's address translation costs where memory is large and read at random.
 
 Expected: SAM's time and memory per step hardly depend on N, time within a small factor
 of the LSTM's; the NTM's grow with N, the DNC's with N^2 (its links), until no memory
@@ -607,6 +608,9 @@ def parse_options():
     add("--max-gib", 8.0, "memory that an NTM or a DNC may take", float)
     add("--output", None, "the results; the picture goes beside them", Path)
     parser.add_argument("--long", action="store_true", help="very long sequences too")
+    parser.add_argument(
+        "--huge-pages", action="store_true", help="glibc asks Linux for pages of 2 MiB"
+    )
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, some minutes")
     parser.add_argument("--task", help=argparse.SUPPRESS)
     parser.set_defaults(lengths=(128, 896))
@@ -633,6 +637,9 @@ def main():
     options = parse_options()
     if options.task:
         return run_task(options.task)
+    if options.huge_pages:
+        # The processes that measure are started with it.
+        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     for name, part in (
         ("time", time_part),
         ("memory", memory_part),

@@ -32,7 +32,7 @@ def copy_recording(name, length):
 
 def order_recording(items):
     """An SDNC that has learned to go on in the order of writing from a named item."""
-    inputs, _, _ = order_recall_sequences(1, [items])
+    inputs, _, _ = order_recall_sequences(0, [items])
     model = train.trained_model(MODELS / "order_recall_sdnc")
     return visualize.record(model.get_layer("memory"), inputs[0])
 
