@@ -195,14 +195,16 @@ def points(results, part, name, figure):
 def draw(path):
     results = load(path)
     plt.rcParams.update({"font.size": 11, "axes.grid": True, "grid.alpha": 0.3})
-    picture, axes = plt.subplots(2, 2, figsize=(9, 8), layout="constrained")
+    picture, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
     for row, figure in zip(axes, FIGURES, strict=True):
         for part, each in zip(PARTS, row, strict=True):
             draw_lines(each, results, part, figure)
         state = "with" if figure.with_initial_state else "over"
         row[0].set_ylabel(f"time per step, batch {TIME_BATCH} (ms)")
         row[1].set_ylabel(f"{figure.steps} steps, {state} the initial state (MiB)")
-        row[0].legend(fontsize=9, loc="upper left")
+        # Beside both, for the lines cross all of their area.
+        handles = row[0].get_legend_handles_labels()
+        row[1].legend(*handles, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes[0, 0].set_title("forward + backward")
     axes[0, 1].set_title("memory, batch 1")
     picture.savefig(path.with_suffix(".png"), dpi=100)
@@ -222,7 +224,7 @@ def draw_lines(axes, results, part, figure):
     sparse = points(results, part, "sdnc", figure).get(words)
     if figure is SDNC_FIGURE and sparse:
         theirs = {words: ratio * sparse[0]}
-        draw_paper(axes, theirs, MODELS["dnc"], "our SDNC times the paper's ratio")
+        draw_paper(axes, theirs, MODELS["dnc"], "our SDNC times\nthe paper's ratio")
     axes.set_xlabel("words in the memory, N")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
