@@ -12,6 +12,8 @@ SavedModel and checks it in a process that knows nothing but TensorFlow.
     python examples/copy_task.py --cell dnc
     python examples/copy_task.py --cell sam
     python examples/copy_task.py --cell sdnc
+    python examples/copy_task.py --cell sam --controller dense --positions \\
+        --read-heads 1 --word-size 32 --memory-slots 256 --learning-rate 1e-3
     python examples/copy_task.py --cell lstm           # no memory, for comparison
 """
 
@@ -30,6 +32,7 @@ import matplotlib
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from positions import Positions
 from training import LearningCurve, export, load_variables, writing_shut
 
 import keras_sam
@@ -59,12 +62,18 @@ def parse_arguments(command_line=None):
     add("--units", type=int, help="default: 100; 256 for --cell lstm")
     add("--memory-slots", type=int, help="default: 128 (ntm), 32 (dnc), 64 (sparse)")
     add("--word-size", type=int, default=20)
+    add("--read-heads", type=int, help="default: 1 (ntm, dnc), 4 (sparse)")
     add("--max-length", type=int, choices=[10, 20], default=20)
     add("--sequences", type=int, default=128_000, help="how many to train on")
     add("--batch-size", type=int, default=16)
     add("--learning-rate", type=float, help="default: 1e-3; 5e-4 for sparse cells")
     add("--clip-norm", type=float, help="default: 10; 1 for sparse cells")
     add("--index", default="auto", help="of sparse cells")
+    add(
+        "--positions",
+        action="store_true",
+        help="with each step features of its position (positions.py)",
+    )
     add("--seed", type=int, default=0)
     add("--data-dir", type=Path, default=ROOT / "data")
     add("--output", type=Path, help="default: saved_models/copy_CELL[_CONTROLLER]")
@@ -93,10 +102,10 @@ def parse_arguments(command_line=None):
         name = f"copy_{arguments.cell}"
         if arguments.quick or arguments.smoke:
             name = f"runs/{name}_{'quick' if arguments.quick else 'smoke'}"
-        elif arguments.controller != "lstm":
-            name = f"saved_models/{name}_{arguments.controller}"
         else:
-            name = f"saved_models/{name}"
+            if arguments.controller != "lstm":
+                name += f"_{arguments.controller}"
+            name = f"saved_models/{name}{'_positions' if arguments.positions else ''}"
         arguments.output = ROOT / name
     return arguments
 
@@ -111,10 +120,14 @@ def make_model(arguments):
         "return_sequences": True,
         "name": "memory",
     }
+    if arguments.cell == "dnc":
+        memory_arguments["read_heads"] = 1
+    if arguments.read_heads is not None:
+        memory_arguments["read_heads"] = arguments.read_heads
     if arguments.cell == "ntm":
         layers = [keras_sam.NTM(**memory_arguments)]
     elif arguments.cell == "dnc":
-        layers = [keras_sam.DNC(read_heads=1, **memory_arguments)]
+        layers = [keras_sam.DNC(**memory_arguments)]
     elif arguments.cell in SPARSE:
         if arguments.cell == "sdnc":
             # Else its weights fade as it walks along the links, beyond 20 vectors.
@@ -125,6 +138,8 @@ def make_model(arguments):
             keras.layers.LSTM(arguments.units, return_sequences=True),
             keras.layers.Dense(BITS),
         ]
+    if arguments.positions:
+        layers.insert(0, Positions(name="positions"))
     return keras.Sequential(
         [
             keras.Input((None, BITS + 1)),
@@ -223,7 +238,8 @@ def draw(model, arguments, path):
     slots = []
     if arguments.cell != "lstm":
         layer = model.get_layer("memory")
-        trace = layer.trace(inputs)
+        seen = model.get_layer("positions")(inputs) if arguments.positions else inputs
+        trace = layer.trace(seen)
         shape = (inputs.shape[1], -1, layer.cell.memory_slots)
         weights = {}
         for name in ("write_weights", "read_weights"):
@@ -237,7 +253,7 @@ def draw(model, arguments, path):
         touched = np.max(list(weights.values()), axis=(0, 1)) > 0.05
         slots = np.flatnonzero(touched)
         rows |= {name: values[:, slots] for name, values in weights.items()}
-    heights = [max(values.shape[1], 8) for values in rows.values()]
+    heights = [min(max(values.shape[1], 8), 40) for values in rows.values()]
     figure, axes = plt.subplots(
         len(rows),
         figsize=(8, sum(heights) / 11 + 1.5),
