@@ -28,16 +28,14 @@ Writes benchmarks/results/figure1.json and .png; a run replaces only the points 
 measured. `--smoke` tries everything at tiny sizes.
 """
 
-import argparse
 import json
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
 import step_cost
-from measuring import GIB, MIB, digits, load, report, store_row
-from step_cost import Case, listed, numbers
+from measuring import GIB, MIB, Options, digits, load, numbers, report, store_row
+from step_cost import Case
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -237,37 +235,26 @@ def draw_paper(axes, theirs, model, label):
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-
-    def add(name, default, text, kind=listed):
-        text += "" if default is None else " (%(default)s)"
-        parser.add_argument(name, default=default, type=kind, help=text)
-
+    parser = Options(__doc__, RESULTS)
+    add = parser.add
     add("--parts", "time,memory,picture", "of time, memory and picture")
     add("--only", ",".join(MODELS), "which lines")
     add("--words", None, "sizes N; else those of the figures", numbers)
     add("--rounds", 7, "rounds of timing", int)
     add("--repeats", 1, "processes for each peak of memory", int)
     add("--max-gib", 10.0, "memory that one process may take", float)
-    add("--output", None, "the results; the picture goes beside them", Path)
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes, some minutes")
     parser.set_defaults(
         # SAM pads to such lengths anyway.
         lengths=(128, 896),
         memory_lengths=(2**10, 2**14),
         apart_bytes=GIB / 2,
     )
-    options = parser.parse_args()
+    options = parser.parse()
     if unknown := set(options.only) - set(MODELS):
         parser.error(f"argument --only: unknown {', '.join(unknown)}")
     if options.smoke:
         options.words, options.rounds = [64], 1
         options.lengths, options.memory_lengths = (8, 32), (8, 24)
-    if options.output is None:
-        temporary = Path(tempfile.gettempdir()) / "figure1_smoke.json"
-        options.output = temporary if options.smoke else RESULTS
     return options
 
 

@@ -31,13 +31,7 @@ replaces those only. `--smoke` tries everything at
 tiny sizes.
 """
 
-import argparse
-import json
 import os
-import platform
-import shlex
-import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -47,6 +41,7 @@ import keras
 import matplotlib
 import numpy as np
 import tensorflow as tf
+from measuring import Options, load, provenance, save
 
 import keras_sam
 from keras_sam import buffers
@@ -327,9 +322,7 @@ def draw(record, path):
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Options(__doc__, RESULTS)
     add = parser.add_argument
     add("--words", type=int, nargs="+", default=[2**i for i in range(10, 21, 2)])
     add("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
@@ -338,41 +331,27 @@ def parse_options():
     add("--overwrites", type=int, default=50_000)
     add("--queries", type=int, default=400, help="that the recall is measured with")
     add("--rounds", type=int, default=5, help="of timing")
-    add("--output", type=Path, help="results, JSON, beside which the picture goes")
-    add("--smoke", action="store_true", help="tiny sizes")
-    options = parser.parse_args()
+    options = parser.parse()
     if options.smoke:
         options.words, options.overwrites = [64, 256], 500
         options.queries, options.rounds = 8, 1
-    if options.output is None:
-        temporary = Path(tempfile.gettempdir()) / "index_quality_smoke.json"
-        options.output = temporary if options.smoke else RESULTS
     return options
 
 
 def main():
     options = parse_options()
     path = options.output
-    record = json.loads(path.read_text()) if path.exists() else {}
+    record = load(path)
     for kind in options.kinds:
         results = {}
-        record[kind] = {
-            "command": shlex.join(
-                ["python", "benchmarks/index_quality.py", *sys.argv[1:]]
-            ),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "results": results,
-        }
+        record[kind] = {**provenance(), "results": results}
         for words in options.words:
             if kind == "trained" and words > MOST_TRAINED:
                 continue
             results[str(words)] = measure(kind, words, options)
             for name, result in results[str(words)].items():
                 print(f"{kind}, {words:,} words, {name}: {result}", flush=True)
-            path.write_text(json.dumps(record, indent=1) + "\n")
+            save(path, record)
             keras.backend.clear_session()
     draw(record, path.with_suffix(".png"))
 

@@ -12,7 +12,7 @@ is tested on 512 held-out ones: wrong bits per sequence, and what the sequence c
 minus the logarithm to base 2 of its probability.
 
 `--size paper` has the tasks as in the paper (copy 1 to 20 vectors, recall 3 to 6 items,
-sort 20 keys), `--size small` smaller ones (1 to 8, 2 to 3, 5) and a memory of 32 words,
+sort 20 keys), `--size small` smaller ones (1 to 8, 2 to 3, 5) and a memory of 256 words,
 enough that none is overwritten. A model has learned after the number of sequences from
 which on it gets under 0.1 bits wrong.
 
@@ -42,6 +42,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from measuring import digits, numbers
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
@@ -86,7 +87,7 @@ STREAMS = {
 }
 LAYERS = {
     "smoke": {"units": 8, "memory_slots": 16},
-    "small": {"memory_slots": 32},
+    "small": {"memory_slots": 256},
     "paper": {},
 }
 HELD_OUT = 512
@@ -152,10 +153,6 @@ def run(task, size, model, seed, sequences, every, stop_below, evaluations):
             "cost_bits": [digits(bits * point["validation_loss"]) for point in points],
         },
     }
-
-
-def digits(value):
-    return float(f"{value:.4g}")
 
 
 def learned_after(curve):
@@ -352,10 +349,6 @@ def listed(kinds):
         return names
 
     return parse
-
-
-def numbers(text):
-    return [int(number) for number in text.split(",")]
 
 
 def parse_options():

@@ -1,8 +1,9 @@
-"""What the benchmarks share: statistics, a process's peak of memory, stored rows.
+"""What the benchmarks share: options, statistics, a process's peak of memory, results.
 
 Needs NumPy alone, so that it works in another package's environment as well.
 """
 
+import argparse
 import importlib.metadata
 import json
 import math
@@ -12,11 +13,50 @@ import resource
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
 MIB, GIB = 2**20, 2**30
+
+
+def listed(text):
+    return text.split(",")
+
+
+def numbers(text):
+    return [int(number) for number in text.split(",")]
+
+
+class Options(argparse.ArgumentParser):
+    """A benchmark's options, among them `--output` and `--smoke`.
+
+    Args:
+        description: The script's docstring.
+        results: Path of its results. What is tried with `--smoke` goes elsewhere.
+    """
+
+    def __init__(self, description, results):
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self._results = results
+        self.add("--output", None, "the results; the picture goes beside them", Path)
+        text = "tiny sizes, some minutes"
+        self.add_argument("--smoke", action="store_true", help=text)
+
+    def add(self, name, default, text, kind=listed):
+        text += "" if default is None else " (%(default)s)"
+        self.add_argument(name, default=default, type=kind, help=text)
+
+    def parse(self):
+        options = self.parse_args()
+        if options.output is None:
+            smoke = Path(tempfile.gettempdir()) / f"{self._results.stem}_smoke.json"
+            options.output = smoke if options.smoke else self._results
+        return options
 
 
 def digits(value):

@@ -29,14 +29,12 @@ Writes benchmarks/results/peers.json; a run replaces only the rows that it measu
 `--smoke` tries everything at tiny sizes.
 """
 
-import argparse
 import os
-import tempfile
 from pathlib import Path
 
 import step_cost
-from measuring import in_process, memory_slope, report, store_row
-from step_cost import Case, listed, numbers
+from measuring import Options, in_process, memory_slope, numbers, report, store_row
+from step_cost import Case
 
 RESULTS = Path(__file__).parent / "results" / "peers.json"
 TORCH = str(Path(__file__).with_name("peers_torch.py"))
@@ -164,14 +162,8 @@ PARTS = {
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-
-    def add(name, default, text, kind=listed):
-        text += "" if default is None else " (%(default)s)"
-        parser.add_argument(name, default=default, type=kind, help=text)
-
+    parser = Options(__doc__, RESULTS)
+    add = parser.add
     add("--parts", "keras", "of keras and torch")
     add("--quantities", "time,memory", "of time and memory")
     add("--words", "1024,65536,262144,1048576", "sizes N", numbers)
@@ -183,19 +175,14 @@ def parse_options():
     add("--peer-gib", 14.0, "memory that a PyTorch model may take", float)
     add("--peer-python", None, "the interpreter that has PyTorch and dnc", str)
     add("--ntm-checkout", None, "the clone of pytorch-ntm", os.path.abspath)
-    add("--output", None, "the results", Path)
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes, some minutes")
     parser.set_defaults(lengths=(128, 896), memory_lengths=(2**10, 2**13))
-    options = parser.parse_args()
+    options = parser.parse()
     if "torch" in options.parts and not options.peer_python:
         parser.error("the part torch needs --peer-python")
     if options.smoke:
         options.words, options.dnc_words, options.history = [64], [64], [32]
         options.rounds = 1
         options.lengths, options.memory_lengths = (8, 32), (8, 24)
-    if options.output is None:
-        temporary = Path(tempfile.gettempdir()) / "peers_smoke.json"
-        options.output = temporary if options.smoke else RESULTS
     return options
 
 

@@ -32,7 +32,6 @@ those only. `--smoke` tries everything at tiny sizes.
 import argparse
 import json
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -46,9 +45,11 @@ import numpy as np
 import tensorflow as tf
 from measuring import (
     GIB,
+    Options,
     digits,
     marginal_ms,
     memory_slope,
+    numbers,
     peak_bytes,
     report,
     summary,
@@ -116,8 +117,10 @@ def time_lengths(kind, words, batch, index, options):
     """Two lengths whose difference takes about half a second or more."""
     if kind not in DENSE_KINDS and (kind, index) != ("sam_full", "exact"):
         return options.lengths
-    work = {"sam_full": 2**24, **dict.fromkeys(DNC_KINDS, 2**25 // words)}
-    work = work.get(kind, 2**19)
+    if kind in DNC_KINDS:
+        work = 2**25 // words
+    else:
+        work = 2**24 if kind == "sam_full" else 2**19
     most = options.lengths[1] - options.lengths[0]
     if kind in DENSE_KINDS:
         most = min(most, 64)
@@ -195,17 +198,16 @@ def make_layer(kind, words, index):
         "memory_slots": words,
         "word_size": WORD_SIZE,
         "read_heads": 4,
-        "return_sequences": True,
     }
+    if kind == "dnc_graph":
+        cell = keras_sam.DNCCell(UNITS, **memory)
+        return keras.layers.RNN(cell, return_sequences=True)
+    memory["return_sequences"] = True
     if kind in ("ntm", "dam"):
         dense = {"ntm": keras_sam.NTM, "dam": keras_sam.DAM}[kind]
         return dense(UNITS, write_heads=1, **memory)
     if kind == "dnc":
         return keras_sam.DNC(UNITS, **memory)
-    if kind == "dnc_graph":
-        sequences = memory.pop("return_sequences")
-        cell = keras_sam.DNCCell(UNITS, **memory)
-        return keras.layers.RNN(cell, return_sequences=sequences)
     sparse = keras_sam.SDNC if kind == "sdnc" else keras_sam.SAM
     return sparse(UNITS, write_heads=1, reads_per_head=4, index=index, **memory)
 
@@ -578,23 +580,9 @@ def label(kind, index):
     return f"{name}, {'full' if kind == 'sam_full' else 'fresh'} memory, {index}"
 
 
-def listed(text):
-    return text.split(",")
-
-
-def numbers(text):
-    return [int(number) for number in text.split(",")]
-
-
 def parse_options():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-
-    def add(name, default, text, kind=listed):
-        text += "" if default is None else " (%(default)s)"
-        parser.add_argument(name, default=default, type=kind, help=text)
-
+    parser = Options(__doc__, RESULTS)
+    add = parser.add
     add("--parts", "time,memory,picture", "of time, memory, rows, long and picture")
     add("--only", "sam,sam_full,sdnc,lstm,ntm,dnc", f"of {', '.join(KINDS)}")
     add("--index", "exact", "SAM's indexes, by name")
@@ -606,15 +594,13 @@ def parse_options():
     add("--rounds", 11, "rounds of timing", int)
     add("--repeats", 3, "processes for each peak of memory", int)
     add("--max-gib", 8.0, "memory that an NTM or a DNC may take", float)
-    add("--output", None, "the results; the picture goes beside them", Path)
     parser.add_argument("--long", action="store_true", help="very long sequences too")
     parser.add_argument(
         "--huge-pages", action="store_true", help="glibc asks Linux for pages of 2 MiB"
     )
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes, some minutes")
     parser.add_argument("--task", help=argparse.SUPPRESS)
     parser.set_defaults(lengths=(128, 896))
-    options = parser.parse_args()
+    options = parser.parse()
     if unknown := set(options.only) - set(KINDS):
         parser.error(f"argument --only: unknown {', '.join(unknown)}")
     if options.smoke:
@@ -627,9 +613,6 @@ def parse_options():
         options.rows = [16, 64]
     if options.long and "long" not in options.parts:
         options.parts.append("long")
-    if options.output is None:
-        temporary = Path(tempfile.gettempdir()) / "step_cost_smoke.json"
-        options.output = temporary if options.smoke else RESULTS
     return options
 
 

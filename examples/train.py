@@ -209,13 +209,9 @@ def main():
         print(f"Stopped after {epochs} epochs; the same command goes on.")
         return
 
-    def evaluate(**sizes):
-        return model.evaluate(
-            problem.stream(1, **validation, **sizes),
-            steps=held_out_steps,
-            return_dict=True,
-            verbose=0,
-        )
+    def evaluate(model, steps=held_out_steps, **sizes):
+        data = problem.stream(1, **validation, **sizes)
+        return model.evaluate(data, steps=steps, return_dict=True, verbose=0)
 
     results = {
         "command": " ".join(["python", "examples/train.py", *sys.argv[1:]]),
@@ -224,20 +220,28 @@ def main():
         "parameters": model.count_params(),
         "training_sequences": curve.points[-1]["sequences"],
         "training_seconds": curve.points[-1]["seconds"],
-        "test": evaluate(),
+        "test": evaluate(model),
         "test_of_size": {},
     }
-    for name, sizes in recipe.get("test", {}).items():
-        for size in sizes[:1] if arguments.smoke else sizes:
+    sizes, tested, steps = dict(recipe.get("test", {})), model, held_out_steps
+    if "sequences" in sizes:
+        steps = -(-sizes.pop("sequences") // problem.batch_size)
+    if "memory_slots" in sizes:
+        tested = keras_sam.resize_memory(model, sizes.pop("memory_slots"))
+        problem.compile(tested, training, 1)
+    for name, values in sizes.items():
+        for size in values[:1] if arguments.smoke else values:
             # All sequences of exactly this size: the least is also the greatest.
             limits = {f"min_{name}": size, f"max_{name}": size}
-            results["test_of_size"][f"{name} {size}"] = evaluate(**limits)
+            results["test_of_size"][f"{name} {size}"] = evaluate(
+                tested, steps, **limits
+            )
     if task == "dynamic_ngrams":
         n = problem.settings.get("n", 6)
         results["test"] |= optimal_cost(model, problem.stream(1), held_out_steps, n)
     if arguments.cell != "lstm":
         with writing_shut(model):
-            results["write_gate_shut"] = evaluate()
+            results["write_gate_shut"] = evaluate(model)
     results["curve"] = curve.points
     (output / "results.json").write_text(json.dumps(results, indent=1))
     for name in ("test", "test_of_size", "write_gate_shut"):

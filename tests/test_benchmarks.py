@@ -1,7 +1,6 @@
 """The benchmarks' own arithmetic, tables and pictures; each script at tiny sizes."""
 
 import json
-import subprocess
 import sys
 
 import figure1
@@ -11,8 +10,7 @@ import peers
 import pytest
 import step_cost
 import tables
-
-BENCHMARKS = tables.ROOT / "benchmarks"
+from running import run_script
 
 
 def test_the_interval_holds_the_median_with_95_percent():
@@ -152,20 +150,17 @@ def test_a_package_that_cannot_run_is_reported():
     assert result == {"error": "the process died"}  # no PyTorch here
 
 
-def run_smoke(name, *arguments):
-    run = subprocess.run(
-        [sys.executable, BENCHMARKS / name, "--smoke", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-
-
 @pytest.mark.slow
 def test_figure1_smoke(tmp_path):
     output = tmp_path / "figure1.json"
-    run_smoke("figure1.py", "--only", "dam,scann,sdnc", "--output", output)
+    run_script(
+        "benchmarks/figure1.py",
+        "--smoke",
+        "--only",
+        "dam,scann,sdnc",
+        "--output",
+        output,
+    )
     results = json.loads(output.read_text())
     for part, quantity in (("time", "ms_per_step"), ("memory", "bytes_per_step")):
         assert len(results[part]) == 3
@@ -176,7 +171,7 @@ def test_figure1_smoke(tmp_path):
 @pytest.mark.slow
 def test_peers_smoke(tmp_path):
     output = tmp_path / "peers.json"
-    run_smoke("peers.py", "--output", output)
+    run_script("benchmarks/peers.py", "--smoke", "--output", output)
     results = json.loads(output.read_text())
     assert len(results["time"]) == len(results["memory"]) == 5
 
@@ -184,6 +179,13 @@ def test_peers_smoke(tmp_path):
 @pytest.mark.slow
 def test_step_cost_smoke(tmp_path):
     output = tmp_path / "step_cost.json"
-    run_smoke("step_cost.py", "--only", "sam_full,gru,dam", "--output", output)
+    run_script(
+        "benchmarks/step_cost.py",
+        "--smoke",
+        "--only",
+        "sam_full,gru,dam",
+        "--output",
+        output,
+    )
     results = json.loads(output.read_text())
     assert {"time", "memory", "rows", "long"} <= set(results)

@@ -1,26 +1,15 @@
 """benchmarks/learning.py at a tiny size, and when something counts as learned."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import learning
 import pytest
-
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+from running import run_script
 
 
 def run_learning(*arguments):
     sizes = ("--size", "smoke", "--sequences", "64", "--every", "32")
-    run = subprocess.run(
-        [sys.executable, BENCHMARKS / "learning.py", *sizes, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    return run.stdout
+    return run_script("benchmarks/learning.py", *sizes, *arguments)
 
 
 def test_learning_smoke(tmp_path):

@@ -1,0 +1,19 @@
+"""Scripts run as a user runs them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_script(path, *arguments):
+    """What the script prints, given by its path in the project; it has to succeed."""
+    run = subprocess.run(
+        [sys.executable, ROOT / path, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    return run.stdout
