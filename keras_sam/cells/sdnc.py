@@ -1,5 +1,6 @@
 """The cell of the Sparse Differentiable Neural Computer."""
 
+import math
 from typing import Any, NamedTuple
 
 import keras
@@ -228,11 +229,7 @@ class SDNCCell(Repairs, SAMCell):
         weights = tf.stop_gradient(
             self._candidate_weights(content, reading, parts, old_weights)
         )
-        # Each slot once, with all its weight.
-        same, once = _same_slots(slots, weights.dtype)
-        ranks = tf.where(once, tf.linalg.matvec(same, weights), -1.0)
-        _, best = ops.largest(ranks, self.reads_per_head)
-        return reading._replace(slots=tf.gather(slots, best, batch_dims=2))
+        return reading._replace(slots=_heaviest(slots, weights, self.reads_per_head))
 
     def _linked_shape(self, batch_size):
         reads = (self.read_heads, self.reads_per_head, self.links_per_slot)
@@ -348,6 +345,33 @@ class SDNCCell(Repairs, SAMCell):
 
     def get_config(self):
         return {**super().get_config(), "links_per_slot": self.links_per_slot}
+
+
+def _heaviest(slots, weights, count):
+    """The slots that have the largest sums of weights, each once.
+
+    Args:
+        slots: Integer tensor `[batch, heads, n]`, of at least `count` different ones.
+        weights: Tensor of the same shape.
+        count: Integer.
+
+    Returns:
+        Integer tensor `[batch, heads, count]`, the largest sum first; of equal sums
+        what comes first.
+    """
+    same = slots[..., tf.newaxis] == slots[..., tf.newaxis, :]
+    # Over the first of two equal axes: the other way XLA adds one by one.
+    sums = tf.reduce_sum(tf.where(same, weights[..., tf.newaxis], 0.0), axis=-2)
+    last = slots.shape[-1] - 1
+    taken = tf.constant(-math.inf, sums.dtype)
+    found = []
+    for _ in range(count):
+        best = sums == tf.reduce_max(sums, axis=-1, keepdims=True)
+        position = tf.where(best, tf.range(last + 1), last)
+        position = tf.reduce_min(position, axis=-1, keepdims=True)
+        found.append(tf.gather(slots, position, batch_dims=2))
+        sums = tf.where(slots == found[-1], taken, sums)
+    return tf.concat(found, axis=-1)
 
 
 def _same_slots(slots, dtype):
