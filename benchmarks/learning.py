@@ -12,9 +12,9 @@ is tested on 512 held-out ones: wrong bits per sequence, and what the sequence c
 minus the logarithm to base 2 of its probability.
 
 `--size paper` has the tasks as in the paper (copy 1 to 20 vectors, recall 3 to 6 items,
-sort 20 keys), `--size small` smaller ones (1 to 8, 2 to 3, 5) and a memory of 256 words,
-enough that none is overwritten. A model has learned after the number of sequences from
-which on it gets under 0.1 bits wrong.
+sort 20 keys), `--size small` smaller ones (1 to 8, 2 to 3, 5) and a memory of 256
+words, enough that none is overwritten. A model has learned after the number of
+sequences from which on it gets under 0.1 bits wrong.
 
 Expected: all with a memory learn to copy and to recall, the LSTM later or never; the
 sparse SAM, with any index, and SDNC after as many sequences as the dense DAM and DNC,
