@@ -5,11 +5,10 @@
     python benchmarks/learning.py --models "" --picture --table   # of what is stored
 
 Each of `--models` learns each of `--tasks` once for each of `--seeds`, in a process of
-its own, with the settings that its recipe in examples/recipes has for it (and one read
-head unless the recipe says otherwise), on as many of the same sequences (`--sequences`;
-the learning rate falls to zero over them). Each time that it has seen `--every` more it
-is tested on 512 held-out ones: wrong bits per sequence, and what the sequence costs,
-minus the logarithm to base 2 of its probability.
+its own, with the settings that its recipe in examples/recipes has for it, on as many of
+the same sequences (`--sequences`; the learning rate falls to zero over them). Each time
+that it has seen `--every` more it is tested on 512 held-out ones: wrong bits per
+sequence, and what the sequence costs, minus the logarithm to base 2 of its probability.
 
 `--size paper` has the tasks as in the paper (copy 1 to 20 vectors, recall 3 to 6 items,
 sort 20 keys), `--size small` smaller ones (1 to 8, 2 to 3, 5) and a memory of 256
@@ -76,7 +75,7 @@ STREAMS = {
     },
     "small": {
         "copy": {"max_length": 8},
-        "associative_recall": {"max_items": 3},
+        "associative_recall": {"max_items": 3, "item_length": 1, "bits": 8},
         "priority_sort": {"min_keys": 5, "max_keys": 5},
     },
     "paper": {
@@ -120,7 +119,6 @@ def run(task, size, model, seed, sequences, every, stop_below, evaluations):
         stream=STREAMS[size][task],
         layer={**layer, **LAYERS[size]},
     )
-    recipe["layer"].setdefault("read_heads", 1)
     keras.utils.set_random_seed(seed)
     problem = Problem(recipe, seed)
     network = make_model(problem, cell, recipe["layer"])

@@ -51,6 +51,18 @@ def test_level_stops_at_the_greatest():
     assert feed(curriculum, [[0.0] * 4]) == [6, 10, 10, 10]
 
 
+def test_training_stops_when_the_last_level_is_passed():
+    curriculum = ExponentialCurriculum(9.0, 2, max_level=4, stop=True)
+    history = copy_model().fit(
+        keras_sam.tasks.copy_task(2, max_length=2, seed=0),
+        steps_per_epoch=2,
+        epochs=9,
+        callbacks=[curriculum],
+        verbose=0,
+    )
+    assert history.history["level"] == [2, 4, 4]
+
+
 def test_a_nan_raises_nothing():
     curriculum = ExponentialCurriculum(1.0, batches=1)
     assert feed(curriculum, [[float("nan")] * 3]) == [1, 1, 1]
@@ -199,6 +211,11 @@ def test_lessons(tmp_path):
             ExponentialCurriculum,
             {"threshold": 1, "level": 3, "max_level": 2},
             "`level` must not exceed `max_level`",
+        ),
+        (
+            ExponentialCurriculum,
+            {"threshold": 1, "stop": True},
+            "`stop` needs a `max_level`",
         ),
         (LessonCurriculum, {"lessons": 0}, "`lessons` must be"),
         (LessonCurriculum, {"lessons": 2, "threshold": None}, "`threshold` must be"),

@@ -34,17 +34,19 @@ class Curriculum(keras.callbacks.Callback):
             of a `keras.callbacks.BackupAndRestore`, an interrupted training goes on
             with its weights and its level, and a finished one leaves nothing behind.
             Defaults to `None`: the state lives as long as the object.
+        stop: Boolean, whether the training stops when the last level is passed.
+            Defaults to `False`.
 
     Raises:
-        ValueError: If `level` or `max_level` is not a positive integer, or `level`
-            exceeds `max_level`.
+        ValueError: If `level` or `max_level` is not a positive integer, `level`
+            exceeds `max_level`, or `stop` is asked for without a `max_level`.
     """
 
     # What a state is made of, and the name of the level in logs.
     STATE = ("level",)
     LOG_NAME = "level"
 
-    def __init__(self, level=1, max_level=None, path=None):
+    def __init__(self, level=1, max_level=None, path=None, stop=False):
         super().__init__()
         self.level = check_positive_integer("level", level)
         if max_level is not None:
@@ -54,10 +56,18 @@ class Curriculum(keras.callbacks.Callback):
                     "`level` must not exceed `max_level`. Received: "
                     f"level={level}, max_level={max_level}"
                 )
+        elif stop:
+            raise ValueError(
+                "`stop` needs a `max_level`, the last level. Received: stop=True, "
+                "max_level=None"
+            )
         self.max_level = max_level
+        self.stop = stop
         self.path = path
 
     def raise_level(self, level):
+        if self.stop and self.level == self.max_level:
+            self.model.stop_training = True
         self.level = level if self.max_level is None else min(level, self.max_level)
 
     def on_train_begin(self, logs=None):
@@ -110,6 +120,7 @@ class ExponentialCurriculum(Curriculum):
             `"bit_errors"`. Defaults to `"loss"`.
         path: Path of a JSON file that keeps the state; see
             `keras_sam.callbacks.Curriculum`. Defaults to `None`.
+        stop: Boolean, see there. Defaults to `False`.
 
     Raises:
         ValueError: If an argument is not of the given kind, `level` exceeds
@@ -140,8 +151,9 @@ class ExponentialCurriculum(Curriculum):
         max_level=None,
         monitor="loss",
         path=None,
+        stop=False,
     ):
-        super().__init__(level, max_level, path)
+        super().__init__(level, max_level, path, stop)
         if not is_number(threshold):
             raise ValueError(
                 f"`threshold` must be a number. Received: threshold={threshold!r}"
@@ -187,6 +199,7 @@ class LessonCurriculum(Curriculum):
             validation data.
         path: Path of a JSON file that keeps the state; see
             `keras_sam.callbacks.Curriculum`. Defaults to `None`.
+        stop: Boolean, see there. Defaults to `False`.
 
     Raises:
         ValueError: If an argument is not of the given kind, `level` exceeds
@@ -214,8 +227,9 @@ class LessonCurriculum(Curriculum):
         level=1,
         monitor="val_sequence_accuracy",
         path=None,
+        stop=False,
     ):
-        super().__init__(level, check_positive_integer("lessons", lessons), path)
+        super().__init__(level, check_positive_integer("lessons", lessons), path, stop)
         if not is_number(threshold):
             raise ValueError(
                 f"`threshold` must be a number. Received: threshold={threshold!r}"
