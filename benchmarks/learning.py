@@ -41,7 +41,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from measuring import digits, numbers
+from measuring import digits, markdown, numbers
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
@@ -259,13 +259,11 @@ def tasks_of(results, size):
     return [t for t in STREAMS[size] if by_model(results, t, size)]
 
 
-def print_table(results, size):
-    """Markdown; the median of the seeds, and their range in brackets."""
-    print(
-        "| task | model | seeds | learned after | : sam_exact | of them learned "
-        "| cost (bits) | wrong bits | seconds |"
-    )
-    print("|---" * 9 + "|")
+def table(results, size):
+    """Columns and rows; the median of the seeds, and their range in brackets."""
+    columns = ["task", "model", "seeds", "learned after", ": sam_exact"]
+    columns += ["of them learned", "cost (bits)", "wrong bits", "seconds"]
+    rows = []
     for task in tasks_of(results, size):
         groups = by_model(results, task, size)
         # What has not learned within its budget comes last.
@@ -279,7 +277,7 @@ def print_table(results, size):
         reference = medians.get("sam_exact", math.inf)
         for name, runs in groups.items():
             known = math.isfinite(reference) and math.isfinite(medians[name])
-            cells = [
+            row = [
                 task,
                 name,
                 len(runs),
@@ -292,7 +290,8 @@ def print_table(results, size):
                 ),
                 spread([run["seconds"] for run in runs], ".0f"),
             ]
-            print(f"| {' | '.join(map(str, cells))} |")
+            rows.append(row)
+    return columns, rows
 
 
 def spread(values, form):
@@ -386,7 +385,7 @@ def main():
     run_all(options)
     results = load(options.output)
     if options.table:
-        print_table(results, options.size)
+        print(markdown(*table(results, options.size)), end="")
     if options.picture:
         name = f"{options.output.stem}_{options.size}.png"
         draw(results, options.size, options.output.with_name(name))

@@ -173,3 +173,11 @@ def store_row(path, part, name, row):
 
 def save(path, results):
     path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def markdown(columns, rows):
+    """A table, or nothing if it has no rows."""
+    if not rows:
+        return ""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)

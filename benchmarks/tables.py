@@ -13,8 +13,9 @@ import shlex
 from pathlib import Path
 
 import figure1
+import learning as curves
 import step_cost
-from measuring import MIB, digits, load
+from measuring import MIB, digits, load, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -24,13 +25,6 @@ BLOCK = re.compile(r"(<!-- table (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def stored(name):
     return load(RESULTS / f"{name}.json")
-
-
-def markdown(columns, rows):
-    if not rows:
-        return ""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
 
 
 def number(value):
@@ -47,7 +41,8 @@ def measured(summary):
 
 def commands(*names):
     """Each once, as a block of code."""
-    found = re.findall(r'"command": (".*")', "\n".join(map(json_text, names)))
+    text = "\n".join(map(json_text, names))
+    found = re.findall(r'"command": ("(?:[^"\\]|\\.)*")', text)
     lines = dict.fromkeys(json.loads(each) for each in found)
     return (
         "```bash\n" + "".join(f"{line}\n" for line in lines) + "```\n" if lines else ""
@@ -224,6 +219,11 @@ def dense():
     return markdown(["layer", "ms per step", "range"], rows)
 
 
+def learning(size):
+    """After how many sequences each model has learned each task."""
+    return markdown(*curves.table(curves.load(curves.RESULTS), size))
+
+
 TABLES = {
     function.__name__: function
     for function in (
@@ -238,6 +238,7 @@ TABLES = {
         extrapolated,
         recall,
         dense,
+        learning,
     )
 }
 
