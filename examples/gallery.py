@@ -17,8 +17,9 @@ import numpy as np
 import train
 from copy_task import BITS, trained_model
 
+import keras_sam
 from keras_sam import visualize
-from keras_sam.tasks import copy_sequences, order_recall_sequences
+from keras_sam.tasks import copy_sequences
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "saved_models"
@@ -30,10 +31,11 @@ def copy_recording(name, length):
     return visualize.record(model.get_layer("memory"), inputs[0])
 
 
-def order_recording(items):
-    """An SDNC that has learned to go on in the order of writing from a named item."""
-    inputs, _, _ = order_recall_sequences(0, [items])
-    model = train.trained_model(MODELS / "order_recall_sdnc")
+def sdnc_recording(task, *sizes):
+    """An SDNC with what it learned, on one sequence of these sizes."""
+    make = getattr(keras_sam.tasks, f"{task}_sequences")
+    inputs, _, _ = make(0, *([size] for size in sizes))
+    model = train.trained_model(MODELS / f"{task}_sdnc")
     return visualize.record(model.get_layer("memory"), inputs[0])
 
 
@@ -65,9 +67,12 @@ def main():
     recall = recall_recording(12)
     title = "A SAM with 1,048,576 slots looks up 12 keys"
     visualize.plot(recall, title).savefig(folder / "long_recall.png")
-    order = order_recording(10)
+    order = sdnc_recording("order_recall", 10)
     title = "An SDNC sees 10 items, then one of them: it names the rest"
     visualize.plot(order, title).savefig(folder / "order_recall_sdnc.png")
+    repeat = sdnc_recording("repeat_copy", 5, 4)
+    title = "An SDNC copies 5 vectors 4 times"
+    visualize.plot(repeat, title).savefig(folder / "repeat_copy_sdnc.png")
     print(f"Pictures are in {folder}")
 
 
