@@ -101,12 +101,13 @@ def import_example(monkeypatch):
         ("copy_sdnc", "copy_task", "copy", "length", 120, 960),
         ("copy_sam_dense_positions", "copy_task", "copy", "length", 120, 960),
         ("order_recall_sdnc", "train", "order_recall", "items", 20, 152),
+        ("repeat_copy_sdnc", "train", "repeat_copy", "length", 20, 880),
     ],
 )
 def test_committed_models_go_far_beyond_their_training(
     import_example, name, script, task, size, value, bits
 ):
-    # Six times and twice as long as in training.
+    # Six times or twice as long as in training.
     model = import_example(script).trained_model(ROOT / "saved_models" / name)
     sizes = {f"min_{size}": value, f"max_{size}": value}
     data = getattr(keras_sam.tasks, f"{task}_task")(batch_size=24, seed=11, **sizes)
