@@ -152,6 +152,34 @@ def trained_model(folder):
     return model
 
 
+def evaluate(model, problem, steps, **sizes):
+    """Loss and metric on so many batches of unseen sequences, of given sizes."""
+    if "review" in problem.settings:
+        sizes["review"] = 0
+    data = problem.stream(1, **sizes)
+    return model.evaluate(data, steps=steps, return_dict=True, verbose=0)
+
+
+def evaluate_sizes(model, problem, recipe, steps, smoke=False):
+    """The same for each size that the recipe's table `test` names.
+
+    With `sequences` there, on about so many; with `memory_slots`, with so large a
+    memory.
+    """
+    sizes, results = dict(recipe.get("test", {})), {}
+    if "sequences" in sizes:
+        steps = -(-sizes.pop("sequences") // problem.batch_size)
+    if "memory_slots" in sizes:
+        model = keras_sam.resize_memory(model, sizes.pop("memory_slots"))
+        problem.compile(model, recipe["training"], steps=1)
+    for name, values in sizes.items():
+        for size in values[:1] if smoke else values:
+            # All sequences of exactly this size: the least is also the greatest.
+            limits = {f"min_{name}": size, f"max_{name}": size}
+            results[f"{name} {size}"] = evaluate(model, problem, steps, **limits)
+    return results
+
+
 def optimal_cost(model, data, steps, n=6):
     """Bits per sequence that dynamic n-grams cost the model, and the least possible."""
     cost, optimal, sequences = 0.0, 0.0, 0
@@ -209,10 +237,6 @@ def main():
         print(f"Stopped after {epochs} epochs; the same command goes on.")
         return
 
-    def evaluate(model, steps=held_out_steps, **sizes):
-        data = problem.stream(1, **validation, **sizes)
-        return model.evaluate(data, steps=steps, return_dict=True, verbose=0)
-
     results = {
         "command": " ".join(["python", "examples/train.py", *sys.argv[1:]]),
         "recipe": recipe,
@@ -220,28 +244,17 @@ def main():
         "parameters": model.count_params(),
         "training_sequences": curve.points[-1]["sequences"],
         "training_seconds": curve.points[-1]["seconds"],
-        "test": evaluate(model),
-        "test_of_size": {},
+        "test": evaluate(model, problem, held_out_steps),
+        "test_of_size": evaluate_sizes(
+            model, problem, recipe, held_out_steps, smoke=arguments.smoke
+        ),
     }
-    sizes, tested, steps = dict(recipe.get("test", {})), model, held_out_steps
-    if "sequences" in sizes:
-        steps = -(-sizes.pop("sequences") // problem.batch_size)
-    if "memory_slots" in sizes:
-        tested = keras_sam.resize_memory(model, sizes.pop("memory_slots"))
-        problem.compile(tested, training, 1)
-    for name, values in sizes.items():
-        for size in values[:1] if arguments.smoke else values:
-            # All sequences of exactly this size: the least is also the greatest.
-            limits = {f"min_{name}": size, f"max_{name}": size}
-            results["test_of_size"][f"{name} {size}"] = evaluate(
-                tested, steps, **limits
-            )
     if task == "dynamic_ngrams":
         n = problem.settings.get("n", 6)
         results["test"] |= optimal_cost(model, problem.stream(1), held_out_steps, n)
     if arguments.cell != "lstm":
         with writing_shut(model):
-            results["write_gate_shut"] = evaluate(model)
+            results["write_gate_shut"] = evaluate(model, problem, held_out_steps)
     results["curve"] = curve.points
     (output / "results.json").write_text(json.dumps(results, indent=1))
     for name in ("test", "test_of_size", "write_gate_shut"):

@@ -175,6 +175,26 @@ def test_recipe_settings_of_one_cell(import_example, tmp_path):
     }
 
 
+def test_sizes_are_tested_with_the_memory_that_the_recipe_names(import_example):
+    train, training = import_example("train"), import_example("training")
+    recipe = {
+        "task": "associative_recall",
+        "layer": {"units": 8, "memory_slots": 4, "word_size": 8, "read_heads": 1},
+        "training": {"batch_size": 3, "learning_rate": 0.0, "clip_norm": 1.0},
+        "test": {"items": [4], "memory_slots": 64, "sequences": 6},
+    }
+    problem = training.Problem(recipe, seed=0)
+    model = training.make_model(problem, "sam", recipe["layer"])
+    (result,) = train.evaluate_sizes(model, problem, recipe, steps=1).values()
+    # By hand: two batches, all of four items; with 4 slots the outputs are others.
+    metric, resized = keras_sam.metrics.BitErrors(), keras_sam.resize_memory(model, 64)
+    for x, y, weights in problem.stream(1, min_items=4, max_items=4).take(2):
+        outputs = resized(x)
+        metric.update_state(y, outputs, weights)
+        assert np.abs(outputs - model(x)).max() > 1e-3
+    np.testing.assert_allclose(result["bit_errors"], metric.result(), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "layer, options",
     [
