@@ -28,7 +28,6 @@ import argparse
 import json
 import math
 import os
-import shlex
 import statistics
 import subprocess
 import sys
@@ -41,7 +40,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from measuring import digits, markdown, numbers
+from measuring import digits, markdown, numbers, provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
@@ -207,7 +206,7 @@ def settings_of(options):
 
 def run_all(options):
     stored, lock = load(options.output), threading.Lock()
-    command = shlex.join(["python", "benchmarks/learning.py", *sys.argv[1:]])
+    command = provenance()["command"]
 
     def run_and_store(settings):
         name = " ".join(str(part) for part in key(settings))
@@ -336,7 +335,7 @@ def plot(axis, runs, color):
 # The command.
 
 
-def listed(kinds):
+def some_of(kinds):
     def parse(text):
         names = [name for name in text.split(",") if name]
         if unknown := set(names) - set(kinds):
@@ -357,8 +356,8 @@ def parse_options():
         parser.add_argument(name, default=default, type=kind, help=text)
 
     tasks = list(STREAMS["paper"])
-    add("--tasks", tasks, f"default: {','.join(tasks)}", listed(tasks))
-    add("--models", list(MODELS), f"default: {','.join(MODELS)}", listed(MODELS))
+    add("--tasks", tasks, f"default: {','.join(tasks)}", some_of(tasks))
+    add("--models", list(MODELS), f"default: {','.join(MODELS)}", some_of(MODELS))
     add("--seeds", [0, 1, 2], "default: 0,1,2", numbers)
     add("--sequences", 100_000, "to learn from; default: %(default)s", int)
     add("--every", 2_000, "sequences between two tests; default: %(default)s", int)
