@@ -154,9 +154,7 @@ def trained_model(folder):
 
 def evaluate(model, problem, steps, **sizes):
     """Loss and metric on so many batches of unseen sequences, of given sizes."""
-    if "review" in problem.settings:
-        sizes["review"] = 0
-    data = problem.stream(1, **sizes)
+    data = problem.stream(1, **problem.held_out, **sizes)
     return model.evaluate(data, steps=steps, return_dict=True, verbose=0)
 
 
@@ -164,7 +162,7 @@ def evaluate_sizes(model, problem, recipe, steps, smoke=False):
     """The same for each size that the recipe's table `test` names.
 
     With `sequences` there, on about so many; with `memory_slots`, with so large a
-    memory.
+    memory. A size of 5 means from 5 to 5, `min_items` and `max_items`; a lesson is one.
     """
     sizes, results = dict(recipe.get("test", {})), {}
     if "sequences" in sizes:
@@ -174,9 +172,32 @@ def evaluate_sizes(model, problem, recipe, steps, smoke=False):
         problem.compile(model, recipe["training"], steps=1)
     for name, values in sizes.items():
         for size in values[:1] if smoke else values:
-            # All sequences of exactly this size: the least is also the greatest.
-            limits = {f"min_{name}": size, f"max_{name}": size}
+            if name == "lesson":
+                limits = {"lesson": size}
+            else:
+                limits = {f"min_{name}": size, f"max_{name}": size}
             results[f"{name} {size}"] = evaluate(model, problem, steps, **limits)
+    return results
+
+
+def evaluate_underground(model, problem, task, lengths, sequences):
+    """The same on London's Underground, each time with new labels, for paths of lengths
+    that the recipe's table `underground` names."""
+    make = getattr(keras_sam.tasks, f"{task}_sequences")
+    results = {}
+    for length in lengths:
+        # Of a given graph, the lesson's lengths alone matter.
+        lesson = keras_sam.tasks.Lesson((43, 43), (1, 10), (length, length))
+        *data, weights = make(
+            problem.seed, [lesson] * sequences, keras_sam.tasks.underground()
+        )
+        results[f"length {length}"] = model.evaluate(
+            *data,
+            sample_weight=weights,
+            batch_size=problem.batch_size,
+            return_dict=True,
+            verbose=0,
+        )
     return results
 
 
@@ -223,13 +244,12 @@ def main():
         epochs = min(epochs, arguments.stop_after)
     # A run that goes on does not see the sequences again that it has seen.
     data = problem.stream(2 + len(curve.points))
-    validation = {"review": 0} if "review" in problem.settings else {}
     held_out_steps = 2 if arguments.smoke else -(-500 // problem.batch_size)
     model.fit(
         data,
         steps_per_epoch=steps,
         epochs=epochs,
-        validation_data=problem.stream(0, **validation),
+        validation_data=problem.stream(0, **problem.held_out),
         validation_steps=held_out_steps,
         callbacks=callbacks,
     )
@@ -249,6 +269,11 @@ def main():
             model, problem, recipe, held_out_steps, smoke=arguments.smoke
         ),
     }
+    if "underground" in recipe:
+        lengths = recipe["underground"]["length"][: 1 if arguments.smoke else None]
+        results["underground"] = evaluate_underground(
+            model, problem, task, lengths, held_out_steps * problem.batch_size
+        )
     if task == "dynamic_ngrams":
         n = problem.settings.get("n", 6)
         results["test"] |= optimal_cost(model, problem.stream(1), held_out_steps, n)
@@ -257,7 +282,7 @@ def main():
             results["write_gate_shut"] = evaluate(model, problem, held_out_steps)
     results["curve"] = curve.points
     (output / "results.json").write_text(json.dumps(results, indent=1))
-    for name in ("test", "test_of_size", "write_gate_shut"):
+    for name in ("test", "test_of_size", "underground", "write_gate_shut"):
         print(f"{name}: {json.dumps(results.get(name))}")
 
     curve.draw(problem.metric, output / "curve.png")

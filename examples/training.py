@@ -72,6 +72,8 @@ class Problem:
     def __init__(self, recipe, seed, backup=None):
         self.make = getattr(keras_sam.tasks, f"{recipe['task']}_task")
         self.settings = recipe.get("stream", {})
+        # What of them is different for sequences that are not trained on.
+        self.held_out = recipe.get("held_out", {})
         self.batch_size = recipe["training"]["batch_size"]
         self.seed = seed
         self.sizes = {}

@@ -79,7 +79,12 @@ def test_train_smoke_is_resumed_and_exports(tmp_path):
     assert "SavedModel in a new process: the same bits" in output
     results = json.loads((tmp_path / "results.json").read_text())
     assert [point["sequences"] for point in results["curve"]] == [10, 20]
-    assert 0 <= results["test"]["sequence_accuracy"] <= 1
+    scores = [
+        results["test"],
+        results["test_of_size"]["lesson 1"],
+        results["underground"]["length 1"],
+    ]
+    assert all(0 <= score["sequence_accuracy"] <= 1 for score in scores)
     assert results["recipe"]["layer"]["shift_range"] == 2
     # The same sequences, and not the same answers.
     assert results["write_gate_shut"].keys() == results["test"].keys()

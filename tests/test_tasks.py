@@ -6,6 +6,7 @@ inputs that are not of the described form. (The copy task: test_tasks_copy.py.)
 """
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Callable
 
@@ -41,15 +42,21 @@ def solve_repeat_copy(rows):
 
 def solve_associative_recall(rows):
     bits = len(rows[0]) - 2
-    starts = steps_where(rows, bits)
-    query, end = steps_where(rows, bits + 1)
-    assert not any(any(rows[t][:bits]) for t in [*starts, query, end])
-    item_length = end - query - 1
-    assert [*starts, query] == list(range(0, query + 1, item_length + 1))
-    items = [tuple(map(tuple, rows[t + 1 : t + 1 + item_length])) for t in starts]
+    starts, marks = steps_where(rows, bits), steps_where(rows, bits + 1)
+    assert not any(any(rows[t][:bits]) for t in [*starts, *marks])
+    block = marks[1] - marks[0]
+    # No gaps, and an answer has the time of an item.
+    assert [*starts, *marks] == list(range(0, marks[-1] + 1, block))
+    items = [tuple(map(tuple, rows[t + 1 : t + block])) for t in starts]
     assert len(set(items)) == len(items), "the query has two answers"
-    asked = items.index(tuple(map(tuple, rows[query + 1 : end])))
-    return answer(rows, end + 1, [list(row[:bits]) for row in items[asked + 1]])
+    targets, weights = [], []
+    limits = itertools.pairwise([0, *marks[2::2], len(rows)])
+    for (first, last), query, end in zip(limits, marks[::2], marks[1::2], strict=True):
+        asked = items.index(tuple(map(tuple, rows[query + 1 : end])))
+        vectors = [list(row[:bits]) for row in items[asked + 1]]
+        part = answer(rows[first:last], end + 1 - first, vectors)
+        targets, weights = targets + part[0], weights + part[1]
+    return targets, weights
 
 
 def solve_order_recall(rows):
@@ -141,6 +148,17 @@ def test_targets_follow_from_the_inputs(task):
         arrays = task.sequences(seed)
         assert {array.dtype for array in arrays} == {np.dtype("float32")}
         check_batch(task, *arrays)
+
+
+def test_several_items_are_asked_for():
+    recall = next(task for task in TASKS if task.name == "associative_recall")
+    recall = dataclasses.replace(recall, options=recall.options | {"queries": 4})
+    check_batch(recall, *recall.sequences(0))
+    inputs, targets, weights = next(recall.stream(300, seed=0).as_numpy_iterator())
+    check_batch(recall, inputs, targets, weights)
+    # Each time any, and of 1 to 4 items that can be.
+    answers = targets[weights == 1].reshape(300, 4, -1)
+    assert np.mean([len(np.unique(of, axis=0)) for of in answers]) > 2
 
 
 @every_task
@@ -362,6 +380,7 @@ def test_a_function_as_the_greatest_size_is_asked_before_each_batch(task):
         ("associative_recall", {"items": [1]}, "`items` must be .* integers >= 2"),
         ("associative_recall", {"items": [2], "item_length": 0}, "`item_length` must"),
         ("associative_recall", {"items": [2], "bits": True}, "`bits` must be"),
+        ("associative_recall", {"items": [2], "queries": 0}, "`queries` must be"),
         (
             "associative_recall",
             {"items": [5], "bits": 2, "item_length": 1},

@@ -68,14 +68,16 @@ def check(inputs, targets, sample_weight, solve):
 
 
 def solve_traversal(edges, phases):
-    (query, _), (silence, answered) = phases
-    assert answered and set(silence) == {(None, None, None)}
-    node, answers = query[0][0], []
-    for step, (source, edge, destination) in enumerate(query):
-        assert destination is None and (source is None) == (step > 0)
-        answers.append((node, edge, edges[node][edge]))
-        node = edges[node][edge]
-    return [*answers, END]
+    answers = []
+    for (query, _), (silence, answered) in zip(phases[::2], phases[1::2], strict=True):
+        assert answered and set(silence) == {(None, None, None)}
+        node = query[0][0]
+        for step, (source, edge, destination) in enumerate(query):
+            assert destination is None and (source is None) == (step > 0)
+            answers.append((node, edge, edges[node][edge]))
+            node = edges[node][edge]
+        answers.append(END)
+    return answers
 
 
 def shortest_paths(edges, source, destination):
@@ -142,6 +144,23 @@ def test_targets_follow_from_the_inputs_in_all_lessons(name):
         assert {array.dtype for array in arrays} == {np.dtype("float32")}
         assert arrays[0].shape[2:] == (92,) and arrays[1].shape[2:] == (9, 10)
         check(*arrays, solve)
+
+
+def test_a_graph_is_asked_for_several_paths():
+    lesson = tasks.TRAVERSAL_LESSONS[6]
+    x, y, weight = tasks.traversal_sequences(0, [lesson] * 20, queries=5)
+    check(x, y, weight, solve_traversal)
+    assert {len(read_phases(sequence)) for sequence in x} == {1 + 2 * 5}
+    # Each path is drawn anew: from any node, of any length.
+    queries = [[query for query, _ in read_phases(each)[1::2]] for each in x]
+    assert {len(query) for of_graph in queries for query in of_graph} == set(
+        range(1, 6)
+    )
+    starts = [len({query[0][0] for query in of_graph}) for of_graph in queries]
+    assert np.mean(starts) > 4
+    # The stream has room for the longest.
+    spec = tasks.traversal_task(2, lesson=7, queries=5).element_spec[0]
+    assert spec.shape[1] == 20 * 4 + 5 * (2 * 5 + 1)
 
 
 @every_task
@@ -383,6 +402,7 @@ def test_sequences_refuse(name, lesson, expected):
         ({"lesson": 0}, "`lesson` must be an integer of at least 1"),
         ({"lesson": 15}, "`lesson` must be at most 14"),
         ({"review": 1.0}, "`review` must be a fraction"),
+        ({"queries": 0}, "`queries` must be an integer of at least 1"),
         ({"seed": -1}, "`seed` must be an integer of at least 0"),
         ({"batch_size": 0}, "`batch_size` must be an integer of at least 1"),
     ],

@@ -31,14 +31,17 @@ from keras_sam.tasks.stream import (
 )
 
 
-def associative_recall_sequences(rng, items, bits=6, item_length=3, time_steps=None):
+def associative_recall_sequences(
+    rng, items, bits=6, item_length=3, queries=1, time_steps=None
+):
     """Makes one associative-recall sequence for each given number of items.
 
     A sequence of n items of I vectors shows, for each item, the item delimiter alone
     and then its I vectors, one at each step; then the query delimiter, the I vectors of
     one of the first n-1 items, and the query delimiter again. The target at the I steps
-    after it, without input, is the item that followed the queried one. All later steps
-    are zero padding. The items of a sequence are random, and no two are equal.
+    after it, without input, is the item that followed the queried one. With several
+    queries the next one begins then, of any item again. All later steps are zero
+    padding. The items of a sequence are random, and no two are equal.
 
     Args:
         rng: A `np.random.Generator`, which advances, or an integer seed.
@@ -46,8 +49,10 @@ def associative_recall_sequences(rng, items, bits=6, item_length=3, time_steps=N
             sequence has.
         bits: Integer, the width of the vectors. Defaults to `6`.
         item_length: Integer, how many vectors an item has. Defaults to `3`.
+        queries: Integer, how many items are asked for, one after the other. Defaults to
+            `1`, as in the paper; a network learns from fewer sequences with more.
         time_steps: Integer, the number of steps of the returned arrays, at least
-            `(max(items) + 2) * (item_length + 1)`, which is the default.
+            `(max(items) + 2 * queries) * (item_length + 1)`, which is the default.
 
     Returns:
         A tuple `(inputs, targets, sample_weight)` of float32 arrays that hold only 0
@@ -57,8 +62,8 @@ def associative_recall_sequences(rng, items, bits=6, item_length=3, time_steps=N
 
     Raises:
         ValueError: If `items` is not a non-empty list of integers of at least 2, or
-            asks for more items than can differ, `bits` or `item_length` is not a
-            positive integer, or `time_steps` is too small.
+            asks for more items than can differ, `bits`, `item_length` or `queries` is
+            not a positive integer, or `time_steps` is too small.
 
     Reference: Graves et al. 2014, section 4.3 (https://arxiv.org/abs/1410.5401).
 
@@ -77,9 +82,12 @@ def associative_recall_sequences(rng, items, bits=6, item_length=3, time_steps=N
     items = check_sizes("items", items, minimum=2)
     bits = check_positive_integer("bits", bits)
     item_length = check_positive_integer("item_length", item_length)
+    queries = check_positive_integer("queries", queries)
     block = item_length + 1
     time_steps = check_time_steps(
-        time_steps, (items.max() + 2) * block, "(max(items) + 2) * (item_length + 1)"
+        time_steps,
+        (items.max() + 2 * queries) * block,
+        "(max(items) + 2 * queries) * (item_length + 1)",
     )
 
     batch = len(items)
@@ -89,21 +97,21 @@ def associative_recall_sequences(rng, items, bits=6, item_length=3, time_steps=N
     for i, count in enumerate(items):
         vectors = distinct_vectors(rng, count, item_length * bits)
         vectors = vectors.reshape(count, item_length, bits)
-        asked = rng.integers(count - 1)
-        query, answer = count * block, (count + 1) * block + 1
-
-        blocks = inputs[i, :query].reshape(count, block, bits + 2)
+        blocks = inputs[i, : count * block].reshape(count, block, bits + 2)
         blocks[:, 0, bits] = 1
         blocks[:, 1:, :bits] = vectors
-        inputs[i, [query, answer - 1], bits + 1] = 1
-        inputs[i, query + 1 : answer - 1, :bits] = vectors[asked]
-        targets[i, answer : answer + item_length] = vectors[asked + 1]
-        sample_weight[i, answer : answer + item_length] = 1
+        for query in (count + 2 * np.arange(queries)) * block:
+            asked = rng.integers(count - 1)
+            answer = query + block + 1
+            inputs[i, [query, answer - 1], bits + 1] = 1
+            inputs[i, query + 1 : answer - 1, :bits] = vectors[asked]
+            targets[i, answer : answer + item_length] = vectors[asked + 1]
+            sample_weight[i, answer : answer + item_length] = 1
     return inputs, targets, sample_weight
 
 
 def associative_recall_task(
-    batch_size, min_items=2, max_items=6, bits=6, item_length=3, seed=None
+    batch_size, min_items=2, max_items=6, bits=6, item_length=3, queries=1, seed=None
 ):
     """An endless stream of associative-recall batches, ready for `model.fit`.
 
@@ -118,13 +126,15 @@ def associative_recall_task(
             `keras_sam.tasks.copy_task`). Defaults to `6`.
         bits: Integer, the width of the vectors. Defaults to `6`.
         item_length: Integer, how many vectors an item has. Defaults to `3`.
+        queries: Integer, how many items are asked for; see
+            `keras_sam.tasks.associative_recall_sequences`. Defaults to `1`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
 
     Returns:
         An infinite `tf.data.Dataset` of `(inputs, targets, sample_weight)`, see
         `keras_sam.tasks.associative_recall_sequences`, padded to
-        `time_steps = (max_items + 2) * (item_length + 1)`.
+        `time_steps = (max_items + 2 * queries) * (item_length + 1)`.
 
     Raises:
         ValueError: If `seed` is negative or not an integer, another argument
@@ -141,7 +151,12 @@ def associative_recall_task(
     [(4, 32, 8), (4, 32, 6), (4, 32)]
     """
     return size_stream(
-        partial(associative_recall_sequences, bits=bits, item_length=item_length),
+        partial(
+            associative_recall_sequences,
+            bits=bits,
+            item_length=item_length,
+            queries=queries,
+        ),
         batch_size,
         {"items": (check_positive_integer("min_items", min_items, 2), max_items)},
         seed,

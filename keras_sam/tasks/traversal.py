@@ -14,6 +14,7 @@ from importlib import resources
 
 import numpy as np
 
+from keras_sam.arguments import check_positive_integer
 from keras_sam.tasks.graph import (
     OPEN,
     TERMINATION,
@@ -49,7 +50,7 @@ TRAVERSAL_LESSONS = (
 )
 
 
-def traversal_sequences(rng, lessons, graph=None, time_steps=None):
+def traversal_sequences(rng, lessons, graph=None, queries=1, time_steps=None):
     """Makes one traversal for each given lesson.
 
     A random graph is described; a path of random length is drawn from a random node on,
@@ -62,6 +63,9 @@ def traversal_sequences(rng, lessons, graph=None, time_steps=None):
         graph: Triples `[edges, 3]` of a graph for all sequences, such as
             `keras_sam.tasks.underground()`; each gets labels of its own, and of the
             lessons the lengths alone matter. Defaults to `None`: random graphs.
+        queries: Integer, how many paths are asked for in each graph, one after the
+            other. Defaults to `1`, as in the paper; a network learns from fewer
+            graphs with more.
         time_steps: Integer, the number of steps of the returned arrays. Defaults to as
             many as the longest sequence has.
 
@@ -71,7 +75,8 @@ def traversal_sequences(rng, lessons, graph=None, time_steps=None):
         `[batch, time_steps]` (1 where the target counts). See `keras_sam.tasks.graph`.
 
     Raises:
-        ValueError: If `lessons` are not lessons, or `time_steps` is too small.
+        ValueError: If `lessons` are not lessons, `queries` is not a positive integer,
+            or `time_steps` is too small.
 
     Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
 
@@ -85,6 +90,7 @@ def traversal_sequences(rng, lessons, graph=None, time_steps=None):
     array([[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1]])
     """
     rng = np.random.default_rng(rng)
+    queries = check_positive_integer("queries", queries)
     episodes = []
     for lesson in check_lessons(lessons):
         if graph is None:
@@ -92,26 +98,33 @@ def traversal_sequences(rng, lessons, graph=None, time_steps=None):
         else:
             triples = relabel(rng, graph)
         edges = outgoing(triples)
-        node = rng.choice([node for node in edges if edges[node]]).item()
-        path = []
-        for _ in range(rng.integers(lesson.length[0], lesson.length[1] + 1)):
-            edge = rng.choice(list(edges[node])).item()
-            path.append((node, edge, edges[node][edge]))
-            node = edges[node][edge]
-        query = [(OPEN, edge, OPEN) for _, edge, _ in path]
-        query[0] = (*path[0][:2], OPEN)
-        silence = [(OPEN, OPEN, OPEN)] * (len(path) + 1)
-        episodes.append(
-            [
-                description(rng, triples),
-                Phase(query),
-                Phase(silence, [*path, TERMINATION]),
-            ]
-        )
+        phases = [description(rng, triples)]
+        for _ in range(queries):
+            phases += question(random_path(rng, edges, lesson.length))
+        episodes.append(phases)
     return encode_batch(episodes, time_steps)
 
 
-def traversal_task(batch_size, lesson=1, review=0.1, graph=None, seed=None):
+def random_path(rng, edges, length):
+    """Triples from a random node on, along random edges."""
+    node = rng.choice([node for node in edges if edges[node]]).item()
+    path = []
+    for _ in range(rng.integers(length[0], length[1] + 1)):
+        edge = rng.choice(list(edges[node])).item()
+        path.append((node, edge, edges[node][edge]))
+        node = edges[node][edge]
+    return path
+
+
+def question(path):
+    """The phases that ask for a path: its query, and its answer."""
+    query = [(OPEN, edge, OPEN) for _, edge, _ in path]
+    query[0] = (*path[0][:2], OPEN)
+    silence = [(OPEN, OPEN, OPEN)] * (len(path) + 1)
+    return Phase(query), Phase(silence, [*path, TERMINATION])
+
+
+def traversal_task(batch_size, lesson=1, review=0.1, graph=None, queries=1, seed=None):
     """An endless stream of traversals, ready for `model.fit`.
 
     Args:
@@ -123,6 +136,7 @@ def traversal_task(batch_size, lesson=1, review=0.1, graph=None, seed=None):
         review: Fraction of sequences that come from an earlier lesson. Defaults to
             `0.1`, as in the paper; use `0` to test a lesson.
         graph: See `keras_sam.tasks.traversal_sequences`. Defaults to `None`.
+        queries: See there. Defaults to `1`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
 
@@ -132,8 +146,8 @@ def traversal_task(batch_size, lesson=1, review=0.1, graph=None, seed=None):
         lesson.
 
     Raises:
-        ValueError: If `batch_size`, `lesson` or `seed` is not such an integer, or
-            `review` is not in [0, 1).
+        ValueError: If `batch_size`, `lesson`, `queries` or `seed` is not such an
+            integer, or `review` is not in [0, 1).
 
     Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
 
@@ -143,12 +157,13 @@ def traversal_task(batch_size, lesson=1, review=0.1, graph=None, seed=None):
     >>> [tuple(spec.shape) for spec in data.element_spec]
     [(2, 43, 92), (2, 43, 9, 10), (2, 43)]
     """
+    queries = check_positive_integer("queries", queries)
 
     def longest(lesson):
-        return most_edges(lesson, graph) + 2 * lesson.length[1] + 1
+        return most_edges(lesson, graph) + queries * (2 * lesson.length[1] + 1)
 
     return lesson_stream(
-        partial(traversal_sequences, graph=graph),
+        partial(traversal_sequences, graph=graph, queries=queries),
         TRAVERSAL_LESSONS,
         longest,
         batch_size,
