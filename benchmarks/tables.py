@@ -1,10 +1,10 @@
-"""Writes the measured figures into BENCHMARKS.md.
+"""Writes the measured figures into README.md and BENCHMARKS.md.
 
     python benchmarks/tables.py
 
 Between a comment `<!-- table NAME ARGUMENTS -->` and the next `<!-- end -->` there
-stands what the function NAME below makes of a file of benchmarks/results. What has not
-been measured is left out.
+stands what the function NAME below makes of a file of benchmarks/results, or of the
+results.json beside the models in saved_models. What has not been measured is left out.
 """
 
 import json
@@ -19,7 +19,19 @@ from measuring import MIB, digits, load, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-DOCUMENT = ROOT / "BENCHMARKS.md"
+MODELS = ROOT / "saved_models"
+DOCUMENTS = (ROOT / "README.md", ROOT / "BENCHMARKS.md")
+# Of copying: "learned" is under so many wrong bits; and lengths beyond the training's.
+LIMIT = 0.01
+LONGER = ("40", "80", "120")
+# Of what is learned, in this order.
+TASKS = {
+    "associative_recall": "associative recall, 2 to 6 items",
+    "repeat_copy": "repeat copy, 1 to 10 vectors, 1 to 10 times",
+    "priority_sort": "priority sort, the 16 highest of 20 keys",
+    "dynamic_ngrams": "dynamic n-grams, 200 bits",
+}
+CELLS = ("sam", "sdnc", "dam", "dnc", "ntm", "lstm")
 BLOCK = re.compile(r"(<!-- table (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -224,6 +236,64 @@ def learning(size):
     return markdown(*curves.table(curves.load(curves.RESULTS), size))
 
 
+def copying():
+    """The models of examples/copy_task.py. From when on they are under LIMIT bits."""
+
+    def learned_after(curve):
+        errors = [point["validation_bit_errors"] for point in curve]
+        above = [i for i, error in enumerate(errors) if error >= LIMIT]
+        first = above[-1] + 1 if above else 0
+        return f"{curve[first]['sequences']:,}" if first < len(curve) else "never"
+
+    columns = ["model", "parameters", "learned after", "minutes", "1 to 20", *LONGER]
+    rows = []
+    for path in sorted(MODELS.glob("copy_*/results.json")):
+        run = json.loads(path.read_text())
+        errors = run["bit_errors_by_length"]
+        row = [
+            f"`{path.parent.name}`",
+            f"{run['parameters']:,}",
+            learned_after(run["curve"]),
+            minutes(run),
+            f"{run['test_bit_errors']:.4f}",
+            *(f"{errors[length]:.2f}" for length in LONGER),
+        ]
+        rows.append(row)
+    return markdown(columns, rows)
+
+
+def learned():
+    """The models of examples/train.py on the tasks of the NTM paper."""
+    columns = ["task", "model", "wrong bits", "nothing written", "sequences", "minutes"]
+    rows = []
+    for task, title in TASKS.items():
+        runs = {
+            run["command"].split("--cell ")[1].split()[0]: run
+            for run in map(
+                lambda path: json.loads(path.read_text()),
+                MODELS.glob(f"{task}_*/results*.json"),
+            )
+        }
+        for cell in sorted(runs, key=CELLS.index):
+            run = runs[cell]
+            shut = run.get("write_gate_shut")
+            row = [
+                title,
+                cell.upper(),
+                number(run["test"]["bit_errors"]),
+                number(shut["bit_errors"]) if shut else "",
+                f"{run['training_sequences']:,}",
+                minutes(run),
+            ]
+            rows.append(row)
+            title = ""
+    return markdown(columns, rows)
+
+
+def minutes(run):
+    return f"{run['training_seconds'] / 60:.0f}"
+
+
 TABLES = {
     function.__name__: function
     for function in (
@@ -239,6 +309,8 @@ TABLES = {
         recall,
         dense,
         learning,
+        copying,
+        learned,
     )
 }
 
@@ -254,7 +326,8 @@ def filled(text):
 
 
 def main():
-    DOCUMENT.write_text(filled(DOCUMENT.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(filled(document.read_text()))
 
 
 if __name__ == "__main__":

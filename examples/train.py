@@ -95,6 +95,11 @@ def parse_arguments(options=None):
         metavar="NAME=VALUE",
         help="any argument of the layer, as TOML: --layer sharpen_links=true",
     )
+    add(
+        "--no-curriculum",
+        action="store_true",
+        help="train on all sizes from the start; then XLA compiles the whole model",
+    )
     add("--seed", type=int, default=0)
     add("--output", type=Path, help="default: runs/TASK_CELL_SEED")
     add("--stop-after", type=int, help="stop after so many epochs; to be resumed")
@@ -219,6 +224,8 @@ def main():
     arguments = parse_arguments()
     recipe = read_recipe(arguments.recipe, arguments.cell, **settings(arguments))
     recipe["task"] = arguments.task or recipe["task"]
+    if arguments.no_curriculum:
+        recipe.pop("curriculum", None)
     task, training = recipe["task"], recipe["training"]
     output = arguments.output
     if output is None:
