@@ -172,9 +172,7 @@ def evaluate_sizes(model, problem, recipe, steps, smoke=False):
     sizes, results = dict(recipe.get("test", {})), {}
     if "sequences" in sizes:
         steps = -(-sizes.pop("sequences") // problem.batch_size)
-    if "memory_slots" in sizes:
-        model = keras_sam.resize_memory(model, sizes.pop("memory_slots"))
-        problem.compile(model, recipe["training"], steps=1)
+    model = enlarged(model, problem, recipe, sizes.pop("memory_slots", None))
     for name, values in sizes.items():
         for size in values[:1] if smoke else values:
             if name == "lesson":
@@ -185,12 +183,26 @@ def evaluate_sizes(model, problem, recipe, steps, smoke=False):
     return results
 
 
-def evaluate_underground(model, problem, task, lengths, sequences):
-    """The same on London's Underground, each time with new labels, for paths of lengths
-    that the recipe's table `underground` names."""
-    make = getattr(keras_sam.tasks, f"{task}_sequences")
+def enlarged(model, problem, recipe, memory_slots):
+    """The same model with so large a memory, ready for tests."""
+    if memory_slots is None:
+        return model
+    model = keras_sam.resize_memory(model, memory_slots)
+    problem.compile(model, recipe["training"], steps=1)
+    return model
+
+
+def evaluate_underground(model, problem, recipe, steps, smoke=False):
+    """The same on London's Underground, its labels drawn anew for each sequence.
+
+    The recipe's table `underground` names the lengths of the paths, and perhaps
+    `memory_slots`.
+    """
+    make = getattr(keras_sam.tasks, f"{recipe['task']}_sequences")
+    settings, sequences = recipe["underground"], steps * problem.batch_size
+    model = enlarged(model, problem, recipe, settings.get("memory_slots"))
     results = {}
-    for length in lengths:
+    for length in settings["length"][: 1 if smoke else None]:
         # Of a given graph, the lesson's lengths alone matter.
         lesson = keras_sam.tasks.Lesson((43, 43), (1, 10), (length, length))
         *data, weights = make(
@@ -277,9 +289,8 @@ def main():
         ),
     }
     if "underground" in recipe:
-        lengths = recipe["underground"]["length"][: 1 if arguments.smoke else None]
         results["underground"] = evaluate_underground(
-            model, problem, task, lengths, held_out_steps * problem.batch_size
+            model, problem, recipe, held_out_steps, smoke=arguments.smoke
         )
     if task == "dynamic_ngrams":
         n = problem.settings.get("n", 6)

@@ -44,9 +44,10 @@ def resize_memory(model, memory_slots):
             config["memory_slots"] = memory_slots
         return config
 
-    resized = keras.saving.deserialize_keras_object(
-        resize(keras.saving.serialize_keras_object(model))
-    )
+    config = keras.saving.serialize_keras_object(model)
+    # It is not compiled; and a loss that is a function of the user's is not found again.
+    config.pop("compile_config", None)
+    resized = keras.saving.deserialize_keras_object(resize(config))
     if not memories:
         raise ValueError(
             "The model must have a layer or cell of keras_sam, with a `memory_slots`. "

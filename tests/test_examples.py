@@ -235,8 +235,10 @@ def test_recipes_are_of_existing_tasks():
         recipe = tomllib.loads((EXAMPLES / "recipes" / f"{name}.toml").read_text())
         make = getattr(keras_sam.tasks, f"{recipe['task']}_task")
         make(2, **recipe["stream"])
+        make(2, **recipe["stream"] | recipe.get("held_out", {}))
         for size in set(recipe.get("test", {})) - {"memory_slots", "sequences"}:
-            assert f"max_{size}" in inspect.signature(make).parameters
+            sizes = {size} if size == "lesson" else {f"min_{size}", f"max_{size}"}
+            assert sizes <= set(inspect.signature(make).parameters)
         if "curriculum" in recipe:
             settings = dict(recipe["curriculum"])
             kind = getattr(keras_sam.callbacks, settings.pop("class"))

@@ -40,6 +40,18 @@ def test_resized_model_has_the_weights_and_the_slots():
     assert resized.predict(np.ones((2, 4, 3)), verbose=0).shape == (2, 4)
 
 
+def test_a_model_compiled_with_functions_of_the_user_is_resized():
+    def mean_output(y_true, y_pred):
+        return keras.ops.mean(y_pred)
+
+    model = dnc_model()
+    model.compile("sgd", mean_output)
+    resized = keras_sam.resize_memory(model, 11)
+    assert not resized.compiled and model.compiled
+    for old, new in zip(model.get_weights(), resized.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_unused_slots_of_a_larger_memory_change_nothing_for_location_reads():
     """An NTM that addresses by location only answers alike with more slots."""
     layer = keras_sam.NTM(
