@@ -168,11 +168,12 @@ def peers():
         row, kept = time.get(name, {}), space.get(name, {})
         error = row.get("error") or kept.get("error")
         ms = row.get("ms_per_step")
+        without = f"does not run: {error}" if error else "not timed"
         rows.append(
             [
                 name.removesuffix(", batch 1").replace(", batch 1,", ","),
                 row["lengths"][1] if ms else "",
-                measured(ms) if ms else f"does not run: {error}",
+                measured(ms) if ms else without,
                 number(ms["median"] / sam["ms_per_step"]["median"])
                 if ms and sam
                 else "",
