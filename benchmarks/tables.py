@@ -17,6 +17,8 @@ import learning as curves
 import step_cost
 from measuring import MIB, digits, load, markdown
 
+import keras_sam
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 MODELS = ROOT / "saved_models"
@@ -291,6 +293,26 @@ def learned():
     return markdown(columns, rows)
 
 
+def traversal():
+    """Right answers of the traversing model, in each lesson and on the Underground."""
+    run = json.loads((MODELS / "traversal_sdnc" / "results.json").read_text())
+    rows = []
+    for name, score in (run["test_of_size"] | run["underground"]).items():
+        kind, number_of = name.split()
+        graph, steps = "Underground", number_of
+        if kind == "lesson":
+            lesson = keras_sam.tasks.TRAVERSAL_LESSONS[int(number_of) - 1]
+            graph = f"lesson {number_of}: {span(lesson.nodes)} nodes"
+            steps = span(lesson.length)
+        rows.append([graph, steps, f"{score['sequence_accuracy']:.1%}"])
+    return markdown(["graph", "steps", "right"], rows)
+
+
+def span(limits):
+    low, high = limits
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
 def minutes(run):
     return f"{run['training_seconds'] / 60:.0f}"
 
@@ -312,6 +334,7 @@ TABLES = {
         learning,
         copying,
         learned,
+        traversal,
     )
 }
 

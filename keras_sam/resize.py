@@ -45,7 +45,7 @@ def resize_memory(model, memory_slots):
         return config
 
     config = keras.saving.serialize_keras_object(model)
-    # It is not compiled; and a loss that is a function of the user's is not found again.
+    # Not compiled: a loss that is a function of the user's would not be found again.
     config.pop("compile_config", None)
     resized = keras.saving.deserialize_keras_object(resize(config))
     if not memories:
