@@ -159,7 +159,7 @@ def trained_model(folder):
 
 def evaluate(model, problem, steps, **sizes):
     """Loss and metric on so many batches of unseen sequences, of given sizes."""
-    data = problem.stream(1, **problem.held_out, **sizes)
+    data = problem.stream(1, **problem.held_out | sizes)
     return model.evaluate(data, steps=steps, return_dict=True, verbose=0)
 
 
@@ -167,20 +167,31 @@ def evaluate_sizes(model, problem, recipe, steps, smoke=False):
     """The same for each size that the recipe's table `test` names.
 
     With `sequences` there, on about so many; with `memory_slots`, with so large a
-    memory. A size of 5 means from 5 to 5, `min_items` and `max_items`; a lesson is one.
+    memory. A list is of sizes; 5 means from 5 to 5, `min_items` and `max_items`, but a
+    lesson is one. Anything else is a setting of the stream.
     """
-    sizes, results = dict(recipe.get("test", {})), {}
-    if "sequences" in sizes:
-        steps = -(-sizes.pop("sequences") // problem.batch_size)
-    model = enlarged(model, problem, recipe, sizes.pop("memory_slots", None))
+    settings, results = dict(recipe.get("test", {})), {}
+    if "sequences" in settings:
+        sequences = settings.pop("sequences")
+        settings["batch_size"] = min(sequences, problem.batch_size)
+        steps = -(-sequences // problem.batch_size)
+    model = enlarged(model, problem, recipe, settings.pop("memory_slots", None))
+    sizes = {name: settings.pop(name) for name in tested_sizes(recipe)}
     for name, values in sizes.items():
         for size in values[:1] if smoke else values:
-            if name == "lesson":
-                limits = {"lesson": size}
-            else:
+            limits = {"lesson": size}
+            if name != "lesson":
                 limits = {f"min_{name}": size, f"max_{name}": size}
-            results[f"{name} {size}"] = evaluate(model, problem, steps, **limits)
+            results[f"{name} {size}"] = evaluate(
+                model, problem, steps, **settings, **limits
+            )
     return results
+
+
+def tested_sizes(recipe):
+    """The sizes that the recipe's table `test` names lists of."""
+    table = recipe.get("test", {})
+    return [name for name, value in table.items() if isinstance(value, list)]
 
 
 def enlarged(model, problem, recipe, memory_slots):

@@ -89,11 +89,11 @@ class Problem:
         self.target_shape = tuple(targets.shape[2:])
         self.is_classes = len(self.target_shape) > 1
 
-    def stream(self, number, **settings):
+    def stream(self, number, batch_size=None, **settings):
         """Stream `number` of this seed: all are different."""
         seed = np.random.SeedSequence([self.seed, number]).generate_state(1)[0]
         sizes = {**self.settings, **self.sizes, **settings}
-        return self.make(self.batch_size, seed=int(seed), **sizes)
+        return self.make(batch_size or self.batch_size, seed=int(seed), **sizes)
 
     @property
     def metric(self):

@@ -180,20 +180,35 @@ def test_recipe_settings_of_one_cell(import_example, tmp_path):
     }
 
 
-def test_sizes_are_tested_with_the_memory_that_the_recipe_names(import_example):
+@pytest.mark.parametrize("sequences, batch_size, batches", [(6, 3, 2), (2, 2, 1)])
+def test_sizes_are_tested_with_what_the_recipe_names(
+    import_example, sequences, batch_size, batches
+):
     train, training = import_example("train"), import_example("training")
     recipe = {
         "task": "associative_recall",
         "layer": {"units": 8, "memory_slots": 4, "word_size": 8, "read_heads": 1},
         "training": {"batch_size": 3, "learning_rate": 0.0, "clip_norm": 1.0},
-        "test": {"items": [4], "memory_slots": 64, "sequences": 6},
+        "test": {
+            "items": [4],
+            "memory_slots": 64,
+            "sequences": sequences,
+            "queries": 2,
+        },
     }
     problem = training.Problem(recipe, seed=0)
     model = training.make_model(problem, "sam", recipe["layer"])
     (result,) = train.evaluate_sizes(model, problem, recipe, steps=1).values()
-    # By hand: two batches, all of four items. With 4 slots the outputs are others.
+    # By hand: all of four items. With 4 slots the outputs are others.
     resized, losses = keras_sam.resize_memory(model, 64), []
-    for x, y, weights in problem.stream(1, min_items=4, max_items=4).take(2):
+    data = keras_sam.tasks.associative_recall_task(
+        batch_size,
+        min_items=4,
+        max_items=4,
+        queries=2,
+        seed=int(np.random.SeedSequence([0, 1]).generate_state(1)[0]),
+    )
+    for x, y, weights in data.take(batches):
         loss = keras.losses.binary_crossentropy(y, resized(x)) * weights
         losses.append(np.mean(loss))
     np.testing.assert_allclose(result["loss"], np.mean(losses), rtol=1e-5)
@@ -228,7 +243,8 @@ def test_writing_shut(import_example, layer, options):
         np.testing.assert_array_equal(before, after)
 
 
-def test_recipes_are_of_existing_tasks():
+def test_recipes_are_of_existing_tasks(import_example):
+    train = import_example("train")
     names = {recipe.stem for recipe in (EXAMPLES / "recipes").glob("*.toml")}
     streams = {name.removesuffix("_task") for name in dir(keras_sam.tasks)}
     for name in names:
@@ -236,7 +252,7 @@ def test_recipes_are_of_existing_tasks():
         make = getattr(keras_sam.tasks, f"{recipe['task']}_task")
         make(2, **recipe["stream"])
         make(2, **recipe["stream"] | recipe.get("held_out", {}))
-        for size in set(recipe.get("test", {})) - {"memory_slots", "sequences"}:
+        for size in train.tested_sizes(recipe):
             sizes = {size} if size == "lesson" else {f"min_{size}", f"max_{size}"}
             assert sizes <= set(inspect.signature(make).parameters)
         if "curriculum" in recipe:
