@@ -7,11 +7,14 @@
 A task is one of `keras_sam.tasks`: `--task copy` trains on `keras_sam.tasks.copy_task`.
 A cell is the public name of a layer of keras_sam (ntm, dnc, dam, sam, ...) or lstm. The
 settings stand in a recipe, examples/recipes/TASK.toml unless --recipe names another:
-its tables `layer` and `training`, and in them a table for one cell alone. Options
-override it. An interrupted run goes on where it was when the same command is given
-again. In the end the output folder has a SavedModel (checked in a process that knows
-nothing but TensorFlow), its README, results.json and the learning curve. In
-results.json, `write_gate_shut` is the test of the same model while it writes nothing.
+its tables `layer` and `training`, and in them a table for one cell alone; `stream` has
+the task's sizes, `held_out` those that differ where it is not trained, `curriculum` the
+callback, `test` and `underground` what is tested in the end. Options override it.
+
+An interrupted run goes on where it was when the same command is given again. In the end
+the output folder has a SavedModel (checked in a process that knows nothing but
+TensorFlow), its README, results.json and the learning curve. In results.json,
+`write_gate_shut` is the test of the same model while it writes nothing.
 """
 
 import argparse
