@@ -152,11 +152,11 @@ def run(task, size, model, seed, sequences, every, stop_below, evaluations):
     }
 
 
-def learned_after(curve):
-    """From how many sequences on the error stays under LEARNED, or None."""
+def learned_after(curve, limit=LEARNED):
+    """From how many sequences on the error stays under the limit, or None."""
     learned = None
     for sequences, errors in zip(curve["sequences"], curve["bit_errors"], strict=True):
-        if errors >= LEARNED:
+        if errors >= limit:
             learned = None
         elif learned is None:
             learned = sequences

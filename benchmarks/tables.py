@@ -16,6 +16,7 @@ import figure1
 import learning as curves
 import step_cost
 from measuring import MIB, digits, load, markdown
+from train import cell_of  # Where it is, learning.py says.
 
 import keras_sam
 
@@ -241,22 +242,20 @@ def learning(size):
 
 def copying():
     """The models of examples/copy_task.py. From when on they are under LIMIT bits."""
-
-    def learned_after(curve):
-        errors = [point["validation_bit_errors"] for point in curve]
-        above = [i for i, error in enumerate(errors) if error >= LIMIT]
-        first = above[-1] + 1 if above else 0
-        return f"{curve[first]['sequences']:,}" if first < len(curve) else "never"
-
     columns = ["model", "parameters", "learned after", "minutes", "1 to 20", *LONGER]
     rows = []
     for path in sorted(MODELS.glob("copy_*/results.json")):
-        run = json.loads(path.read_text())
-        errors = run["bit_errors_by_length"]
+        run = load(path)
+        points, errors = run["curve"], run["bit_errors_by_length"]
+        curve = {
+            "sequences": [point["sequences"] for point in points],
+            "bit_errors": [point["validation_bit_errors"] for point in points],
+        }
+        learned = curves.learned_after(curve, LIMIT)
         row = [
             f"`{path.parent.name}`",
             f"{run['parameters']:,}",
-            learned_after(run["curve"]),
+            f"{learned:,}" if learned else "never",
             minutes(run),
             f"{run['test_bit_errors']:.4f}",
             *(f"{errors[length]:.2f}" for length in LONGER),
@@ -270,13 +269,8 @@ def learned():
     columns = ["task", "model", "wrong bits", "nothing written", "sequences", "minutes"]
     rows = []
     for task, title in TASKS.items():
-        runs = {
-            run["command"].split("--cell ")[1].split()[0]: run
-            for run in map(
-                lambda path: json.loads(path.read_text()),
-                MODELS.glob(f"{task}_*/results*.json"),
-            )
-        }
+        results = map(load, MODELS.glob(f"{task}_*/results*.json"))
+        runs = {cell_of(run): run for run in results}
         for cell in sorted(runs, key=CELLS.index):
             run = runs[cell]
             shut = run.get("write_gate_shut")
@@ -295,7 +289,7 @@ def learned():
 
 def traversal():
     """Right answers of the traversing model, in each lesson and on the Underground."""
-    run = json.loads((MODELS / "traversal_sdnc" / "results.json").read_text())
+    run = load(MODELS / "traversal_sdnc" / "results.json")
     rows = []
     for name, score in (run["test_of_size"] | run["underground"]).items():
         kind, number_of = name.split()

@@ -18,6 +18,7 @@ TensorFlow), its README, results.json and the learning curve. In results.json,
 """
 
 import argparse
+import inspect
 import itertools
 import json
 import os
@@ -98,11 +99,6 @@ def parse_arguments(options=None):
         metavar="NAME=VALUE",
         help="any argument of the layer, as TOML: --layer sharpen_links=true",
     )
-    add(
-        "--no-curriculum",
-        action="store_true",
-        help="train on all sizes from the start; then XLA compiles the whole model",
-    )
     add("--seed", type=int, default=0)
     add("--output", type=Path, help="default: runs/TASK_CELL_SEED")
     add("--stop-after", type=int, help="stop after so many epochs; to be resumed")
@@ -153,11 +149,15 @@ def trained_model(folder):
     """The model that this script left in a folder."""
     results = json.loads((folder / "results.json").read_text())
     recipe = results["recipe"]
-    cell = parse_arguments(results["command"].split()[2:]).cell
     problem = Problem(recipe, results["seed"], backup=folder)
-    model = make_model(problem, cell, recipe["layer"])
+    model = make_model(problem, cell_of(results), recipe["layer"])
     load_variables(model, folder)
     return model
+
+
+def cell_of(results):
+    """The cell of the command that results.json names."""
+    return parse_arguments(results["command"].split()[2:]).cell
 
 
 def evaluate(model, problem, steps, **sizes):
@@ -170,8 +170,7 @@ def evaluate_sizes(model, problem, recipe, steps, smoke=False):
     """The same for each size that the recipe's table `test` names.
 
     With `sequences` there, on about so many; with `memory_slots`, with so large a
-    memory. A list is of sizes; 5 means from 5 to 5, `min_items` and `max_items`, but a
-    lesson is one. Anything else is a setting of the stream.
+    memory. A list is of sizes, see `exactly`; all else are settings of the stream.
     """
     settings, results = dict(recipe.get("test", {})), {}
     if "sequences" in settings:
@@ -182,13 +181,18 @@ def evaluate_sizes(model, problem, recipe, steps, smoke=False):
     sizes = {name: settings.pop(name) for name in tested_sizes(recipe)}
     for name, values in sizes.items():
         for size in values[:1] if smoke else values:
-            limits = {"lesson": size}
-            if name != "lesson":
-                limits = {f"min_{name}": size, f"max_{name}": size}
+            limits = exactly(problem.make, name, size)
             results[f"{name} {size}"] = evaluate(
                 model, problem, steps, **settings, **limits
             )
     return results
+
+
+def exactly(make, name, size):
+    """What asks a stream for one size: its argument `lesson`, or `min_` and `max_`."""
+    if name in inspect.signature(make).parameters:
+        return {name: size}
+    return {f"min_{name}": size, f"max_{name}": size}
 
 
 def tested_sizes(recipe):
@@ -250,8 +254,6 @@ def main():
     arguments = parse_arguments()
     recipe = read_recipe(arguments.recipe, arguments.cell, **settings(arguments))
     recipe["task"] = arguments.task or recipe["task"]
-    if arguments.no_curriculum:
-        recipe.pop("curriculum", None)
     task, training = recipe["task"], recipe["training"]
     output = arguments.output
     if output is None:

@@ -214,6 +214,48 @@ def test_sizes_are_tested_with_what_the_recipe_names(
     np.testing.assert_allclose(result["loss"], np.mean(losses), rtol=1e-5)
 
 
+def test_each_size_is_tested_alone(import_example):
+    train, training = import_example("train"), import_example("training")
+    recipe = {
+        "task": "repeat_copy",
+        "layer": {"units": 4},
+        "training": {"batch_size": 3, "learning_rate": 0.0, "clip_norm": 1.0},
+        "test": {"length": [2], "repeats": [5]},
+    }
+    problem = training.Problem(recipe, seed=0)
+    model = training.make_model(problem, "lstm", recipe["layer"])
+    problem.compile(model, recipe["training"], steps=1)
+    results = train.evaluate_sizes(model, problem, recipe, steps=2)
+    for (name, size), result in zip(
+        [("length", 2), ("repeats", 5)], results.values(), strict=True
+    ):
+        limits = {f"min_{name}": size, f"max_{name}": size}
+        assert result == train.evaluate(model, problem, 2, **limits)
+
+
+def test_the_underground_is_asked_for_paths_of_the_length(import_example):
+    train, training = import_example("train"), import_example("training")
+    recipe = {
+        "task": "traversal",
+        "layer": {"units": 4},
+        "training": {"batch_size": 2, "learning_rate": 0.0, "clip_norm": 1.0},
+        "underground": {"length": [2, 3]},
+    }
+    problem = training.Problem(recipe, seed=1)
+    model = training.make_model(problem, "lstm", recipe["layer"])
+    problem.compile(model, recipe["training"], steps=1)
+    results = train.evaluate_underground(model, problem, recipe, steps=2)
+    for length, result in zip((2, 3), results.values(), strict=True):
+        lessons = [keras_sam.tasks.Lesson((43, 43), (1, 10), (length, length))] * 4
+        x, y, weights = keras_sam.tasks.traversal_sequences(
+            1, lessons, keras_sam.tasks.underground()
+        )
+        # 214 connections, the path, its answer and the end of it; others each time.
+        assert x.shape[1] == 214 + 2 * length + 1 and (x[0] != x[1]).any()
+        costs = training.digits_cross_entropy(y, model(x)) * weights
+        np.testing.assert_allclose(result["loss"], np.mean(costs), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "layer, options",
     [
@@ -253,8 +295,8 @@ def test_recipes_are_of_existing_tasks(import_example):
         make(2, **recipe["stream"])
         make(2, **recipe["stream"] | recipe.get("held_out", {}))
         for size in train.tested_sizes(recipe):
-            sizes = {size} if size == "lesson" else {f"min_{size}", f"max_{size}"}
-            assert sizes <= set(inspect.signature(make).parameters)
+            asked = set(train.exactly(make, size, 1))
+            assert asked <= set(inspect.signature(make).parameters)
         if "curriculum" in recipe:
             settings = dict(recipe["curriculum"])
             kind = getattr(keras_sam.callbacks, settings.pop("class"))
