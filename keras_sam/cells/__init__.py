@@ -1,9 +1,10 @@
 """Keras RNN cells with an external memory, one a file."""
 
+from keras_sam.cells.base import MemoryCell
 from keras_sam.cells.dam import DAMCell
 from keras_sam.cells.dnc import DNCCell
 from keras_sam.cells.ntm import NTMCell
 from keras_sam.cells.sam import SAMCell
 from keras_sam.cells.sdnc import SDNCCell
 
-__all__ = ["DAMCell", "DNCCell", "NTMCell", "SAMCell", "SDNCCell"]
+__all__ = ["DAMCell", "DNCCell", "MemoryCell", "NTMCell", "SAMCell", "SDNCCell"]

@@ -6,8 +6,8 @@ import math
 
 import keras
 import tensorflow as tf
-from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
+from keras_sam._compat import DropoutRNNCell
 from keras_sam.arguments import (
     check_option,
     check_positive_integer,
@@ -178,9 +178,10 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
     def state_shapes(self):
         """Shape, without the batch, of each state but the controller's, by name."""
 
-    @abc.abstractmethod
     def access(self, interface, state):
         """Write to and read from the memory.
+
+        A cell whose `step` is its own, such as `keras_sam.SAMCell`, has none.
 
         Args:
             interface: Tensor `[batch, interface_size]`.
@@ -190,6 +191,9 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             The state's new fields but the controller's, as a dictionary; and a
             dictionary of what the cell decided (gates and the like), for traces.
         """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `access`, or its own `step`."
+        )
 
     # The interface vector.
 
@@ -441,14 +445,14 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         """The cell's output, `[batch, output_size]`."""
         reads = self._flat_reads(read_vectors)
         return self._clip(
-            self.output_projection(tf.concat([self.bypass(hidden), reads], axis=-1))
+            self.output_projection(tf.concat([self.skip_connection(hidden), reads], axis=-1))
         )
 
     def project_interface(self, hidden):
         """The interface vector, before clipping, of a controller's output."""
         return self.interface(hidden)
 
-    def bypass(self, hidden):
+    def skip_connection(self, hidden):
         """What of the controller's output goes past the memory to the output."""
         return hidden
 

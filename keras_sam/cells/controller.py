@@ -4,7 +4,8 @@ import copy
 
 import keras
 import tensorflow as tf
-from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
+
+from keras_sam._compat import DropoutRNNCell
 
 
 class FeedForwardCell(keras.layers.Layer, DropoutRNNCell):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_sam import ops
 from keras_sam.cells.base import MemoryCell, oneplus
-from keras_sam.cells.repairs import LINK_EPSILON, Repairs
+from keras_sam.cells.extensions import LINK_EPSILON, DNCExtensions
 
 
 class DNCState(NamedTuple):
@@ -24,7 +24,7 @@ class DNCState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
-class DNCCell(Repairs, MemoryCell):
+class DNCCell(DNCExtensions, MemoryCell):
     """Differentiable Neural Computer's RNN cell.
 
     For `keras.layers.RNN`; `keras_sam.DNC` is the layer.

@@ -6,16 +6,19 @@ import keras
 import tensorflow as tf
 
 from keras_sam import index as indexes
-from keras_sam import ops, usage
+from keras_sam import ops
 from keras_sam.arguments import check_positive_integer, is_number
 from keras_sam.cells.access import AccessCell
+from keras_sam.cells.sparse_memory import TensorMemory
+from keras_sam.ops import recency
+from keras_sam.ops.sparse import same_slots
 
 
 class SAMState(NamedTuple):
     """State of a `SAMCell`; R read heads that read K slots each."""
 
     memory: Any  # [batch, N, W]
-    last_access: Any  # [batch, nodes]: the levels of keras_sam.usage's tree
+    last_access: Any  # [batch, nodes]: the levels of keras_sam.ops.recency's tree
     time: Any  # [batch, 1]: of the next step
     index: Any  # [batch, size]: the index's own
     read_slots: Any  # [batch, R, K], whole numbers
@@ -24,14 +27,19 @@ class SAMState(NamedTuple):
     controller: Any  # the controller's own states
 
 
-class Reading(NamedTuple):
+class AccessState(NamedTuple):
+    """What a step takes from the step before, besides the memory."""
+
+    read_slots: Any  # [batch, R, K], integers
+    read_weights: Any  # [batch, R, K]
+    read_vectors: Any  # [batch, R, W]
+    controller: Any  # the controller's own states
+
+
+class ReadPlan(NamedTuple):
     """Where a step reads."""
 
     slots: Any  # [batch, R, K], integers
-
-
-class NoLinks(NamedTuple):
-    """What a SAM remembers of the order of its writes, for an SDNC does."""
 
 
 # Untouched slots are the oldest, given rows come next, then the first step.
@@ -98,7 +106,7 @@ class SAMCell(AccessCell):
             `usage_threshold` is not in (0, 1), or the dtype is a half precision.
 
     The state has the fields `memory` `[batch, N, W]`, `last_access` (the tree of
-    `keras_sam.usage`), `time` `[batch, 1]`, `index`, `read_slots` and `read_weights`
+    `keras_sam.ops.recency`), `time` `[batch, 1]`, `index`, `read_slots` and `read_weights`
     `[batch, R, K]`, `read_vectors` `[batch, R, W]` and `controller`; a trace also has
     `write_slots` and `write_weights` `[batch, writes]`, `write_gates`,
     `interpolation_gates` and `read_strengths`.
@@ -115,7 +123,8 @@ class SAMCell(AccessCell):
     """
 
     State = SAMState
-    Links = NoLinks
+    # The fields of the state that are links; an SDNC has some.
+    link_fields = ()
     untraced_fields = ("memory", "last_access", "index", "time", "controller")
 
     def __init__(
@@ -165,7 +174,7 @@ class SAMCell(AccessCell):
                 f"reads_per_head={self.reads_per_head}, "
                 f"memory_slots={self.memory_slots}"
             )
-        if self.memory_slots > usage.LATEST_TIME:
+        if self.memory_slots > recency.LATEST_TIME:
             raise ValueError(
                 "`memory_slots` must be at most 2**24: states hold slot numbers in "
                 f"floats. Received: memory_slots={self.memory_slots}"
@@ -182,7 +191,7 @@ class SAMCell(AccessCell):
         reads = (self.read_heads, self.reads_per_head)
         return {
             "memory": (self.memory_slots, self.word_size),
-            "last_access": (sum(usage.level_sizes(self.memory_slots)),),
+            "last_access": (sum(recency.level_sizes(self.memory_slots)),),
             "time": (1,),
             "index": (self.index.state_size(self.memory_slots, self.word_size),),
             "read_slots": reads,
@@ -201,7 +210,7 @@ class SAMCell(AccessCell):
         slots = tf.tile(slots[tf.newaxis], (self.read_heads, 1))
         return {
             **fields,
-            "last_access": tf.concat(usage.build_tree(times), axis=-1),
+            "last_access": tf.concat(recency.build_tree(times), axis=-1),
             "time": tf.fill((batch_size, 1), tf.cast(FIRST_STEP, self.compute_dtype)),
             "index": self.index.reset(fields["memory"], given_rows),
             "read_slots": self._for_each(batch_size, slots),
@@ -210,90 +219,97 @@ class SAMCell(AccessCell):
             ),
         }
 
-    def access(self, interface, state):
-        parts = self.parse_interface(interface)
-        time, tree = usage.rebase(
-            tf.stop_gradient(state.time), self.split_tree(state.last_access)
-        )
-        old_slots = tf.cast(tf.round(state.read_slots), tf.int32)
+    def step(self, inputs, state):
+        memory = TensorMemory(self, TensorMemory.tensors_of(self, state))
+        access = self.access_state(state)
+        output, access, decisions = self.sparse_step(inputs, access, memory)
+        return output, self.join_state(access, memory.tensors), decisions
 
-        slots = self.write_slots(old_slots, tree)
+    def sparse_step(self, inputs, state, memory):
+        """One time step over any memory: in place, recorded or frozen.
+
+        Args:
+            inputs: Tensor `[batch, features]`.
+            state: `AccessState`.
+            memory: `keras_sam.cells.SparseMemory`, which the step changes.
+
+        Returns:
+            The output `[batch, output_size]`; the new `AccessState`; a dictionary of
+            what the cell decided, for traces.
+        """
+        hidden, controller = self.run_controller(
+            inputs, state.read_vectors, state.controller
+        )
+        parts = self.parse_interface(self.interface_vector(hidden))
+
+        slots = memory.choose(lambda: self.write_slots(state.read_slots, memory))
         weights = self.write_weights(parts, state.read_weights)
-        old_rows = tf.gather(state.memory, slots, batch_dims=1)
+        old_rows = memory.gather(slots)
         rows = self.written_rows(old_rows, slots, weights, parts.vectors)
-        memory = ops.sparse_write(state.memory, slots, rows)
-        index = self.index.insert(
-            tf.stop_gradient(state.index), slots, tf.stop_gradient(rows)
+        memory.write(slots, rows, old_rows, weights, self.erased_slots(slots))
+
+        plan = memory.choose(lambda: self.choose_reads(parts, state, memory))
+        words = memory.gather(self.candidate_slots(plan))
+        read_weights = self.read_weights(words, plan, parts, state.read_weights)
+        read_vectors = memory.read(
+            plan.slots, read_weights, words[:, :, -self.reads_per_head :]
         )
-        links = self.update_links(self.links(state), slots, weights)
+        accessed = self.accessed(slots, weights, plan.slots, read_weights)
+        memory.mark_accessed(*accessed)
 
-        # Rows of all sequences below one another: their gradient stays sparse.
-        all_rows = tf.reshape(memory, (-1, self.word_size))
-        first_rows = tf.range(tf.shape(memory)[0]) * self.memory_slots
-
-        def words(slots):
-            return tf.gather(all_rows, slots + first_rows[:, tf.newaxis, tf.newaxis])
-
-        found = self.index.search(index, memory, parts.queries, self.reads_per_head)
-        reading = self.find(words, found, links, parts, old_slots, state.read_weights)
-        read_weights = self.read_weights(
-            words(self.slots_compared(reading)), reading, parts, state.read_weights
-        )
-        weighting = self._sparse_weights(reading.slots, read_weights)
-
-        accessed_slots, accessed = self.accessed(
-            slots, weights, reading.slots, read_weights
-        )
-        tree = usage.mark_accessed(tree, accessed_slots, accessed, time[:, 0])
-        fields = {
-            "memory": memory,
-            "last_access": tf.concat(tree, axis=-1),
-            "time": time + 1.0,
-            "index": index,
-            **links._asdict(),
-            "read_slots": tf.cast(reading.slots, self.compute_dtype),
-            "read_weights": read_weights,
-            "read_vectors": ops.sparse_read(all_rows, weighting),
-        }
-        return fields, {
+        output = self.output_vector(hidden, read_vectors)
+        state = AccessState(plan.slots, read_weights, read_vectors, controller)
+        decisions = {
             "write_slots": slots,
             "write_weights": weights,
             **self.gates(parts),
         }
+        return output, state, decisions
 
-    # The pieces of a step, for keras_sam.recurrence as well: between the gather of
-    # the old rows and the writing of the new ones, and between the gather of the
-    # words found and the read vectors, nothing knows N.
-
-    def split_tree(self, flat):
-        """The levels of the tree of last accesses, out of the state's one tensor."""
-        return tf.split(
-            tf.stop_gradient(flat), usage.level_sizes(self.memory_slots), axis=-1
+    def access_state(self, state):
+        """The part of a `State` that is no memory, an `AccessState`."""
+        return AccessState(
+            tf.cast(tf.round(state.read_slots), tf.int32),
+            state.read_weights,
+            state.read_vectors,
+            state.controller,
         )
+
+    def join_state(self, access, tensors):
+        """The `State` that an `AccessState` and `MemoryTensors` make."""
+        slots = tf.cast(access.read_slots, self.compute_dtype)
+        return self.State(
+            **access._replace(read_slots=slots)._asdict(),
+            **TensorMemory.fields_of(tensors),
+        )
+
+    # The pieces of a step. Between the gather of the old rows and the writing of the
+    # new ones, and between the gather of the words and the output, nothing knows N.
 
     @property
     def writes_per_head(self):
         """The slots read at the step before, and the least recently accessed one."""
         return self.read_heads * self.reads_per_head // self.write_heads + 1
 
-    def write_slots(self, read_slots, tree):
+    def write_slots(self, read_slots, memory):
         """Where to write: for each write head the slots read before, and an old one.
 
         Args:
             read_slots: Integer tensor `[batch, R, K]`, of the step before.
-            tree: List of tensors, see `keras_sam.usage`.
+            memory: `SparseMemory`.
 
         Returns:
             Integer tensor `[batch, writes]`, head by head.
         """
-        oldest = usage.least_recently_accessed(tree, self.write_heads)
-        return self.join_write_slots(read_slots, oldest)
-
-    def join_write_slots(self, read_slots, oldest):
-        """The same from the least recently accessed slots, `[batch, heads]`."""
+        oldest = memory.least_recently_accessed(self.write_heads)
         slots = tf.reshape(read_slots, (-1, self.write_heads, self.writes_per_head - 1))
         slots = tf.concat([slots, oldest[..., tf.newaxis]], axis=-1)
         return tf.reshape(slots, (-1, self.write_heads * self.writes_per_head))
+
+    def erased_slots(self, slots):
+        """Of the slots written those whose old word is erased, `[batch, heads]`."""
+        by_head = tf.reshape(slots, (-1, self.write_heads, self.writes_per_head))
+        return by_head[..., -1]
 
     def write_weights(self, parts, read_weights):
         """The weights of the slots that `write_slots` names, `[batch, writes]`."""
@@ -328,69 +344,36 @@ class SAMCell(AccessCell):
             (-1, self.write_heads * self.writes_per_head, self.word_size),
         )
         oldest = tf.tile(self._oldest(weights.dtype), [self.write_heads])
-        same = ops.same_slots(slots, weights.dtype)
+        same = same_slots(slots, weights.dtype)
         erased = tf.minimum(tf.linalg.matvec(same, oldest), 1.0)
         return (1.0 - erased)[..., tf.newaxis] * old_rows + tf.matmul(same, added)
 
-    def links(self, state):
-        """The fields of a state that are `Links`, and constant to gradients."""
-        return self.Links(
-            *(tf.stop_gradient(getattr(state, name)) for name in self.Links._fields)
-        )
-
-    def update_links(
-        self, links, slots, weights, active=None, update=tf.tensor_scatter_nd_update
-    ):
-        """The links once a write is recorded.
-
-        Args:
-            links: `Links`.
-            slots: As `write_slots` gives them.
-            weights: As `write_weights` gives them.
-            active: Optional boolean tensor `[batch]`, the sequences that are written.
-            update: Function to set values with, see `keras_sam.buffers`.
-
-        Returns:
-            `Links`.
-        """
-        return links
-
-    def find(self, words, found, links, parts, old_slots, old_weights):
+    def choose_reads(self, parts, state, memory):
         """Where to read.
 
         Args:
-            words: Function from slots `[batch, R, n]` to words `[batch, R, n, W]`.
-            found: Integer tensor `[batch, R, K]`, the slots that the index has found.
-            links: `Links`, after the step's write.
             parts: What `parse_interface` returns.
-            old_slots: Integer tensor `[batch, R, K]`, read at the step before.
-            old_weights: Tensor `[batch, R, K]`, their weights.
+            state: `AccessState`, of the step before.
+            memory: `SparseMemory`, after the step's write.
 
         Returns:
-            A `Reading`, or more; none of it has a gradient.
+            A `ReadPlan`, or a NamedTuple with more than its `slots`.
         """
-        return Reading(found)
+        return ReadPlan(memory.search(parts.queries, self.reads_per_head))
 
-    def reading_specs(self, batch_size):
-        """The shapes and dtypes of what `find` returns."""
-        reads = (batch_size, self.read_heads, self.reads_per_head)
-        return Reading(tf.TensorSpec(reads, tf.int32))
+    def candidate_slots(self, plan):
+        """The slots whose words `read_weights` asks for, `[batch, R, n]`.
 
-    @property
-    def words_compared(self):
-        """How many words of each head `read_weights` asks for."""
-        return self.reads_per_head
+        Those that are read are the last K of each head.
+        """
+        return plan.slots
 
-    def slots_compared(self, reading):
-        """The slots of these words `[batch, R, n]`, at the end those that are read."""
-        return reading.slots
-
-    def read_weights(self, words, reading, parts, old_weights):
+    def read_weights(self, words, plan, parts, old_weights):
         """The weights of the slots read.
 
         Args:
-            words: Tensor `[batch, R, n, W]`, of the slots that `slots_compared` names.
-            reading: What `find` returned.
+            words: Tensor `[batch, R, n, W]`, of the slots that `candidate_slots` names.
+            plan: What `choose_reads` returned.
             parts: What `parse_interface` returned.
             old_weights: Tensor `[batch, R, K]`, of the step before.
 
@@ -409,22 +392,6 @@ class SAMCell(AccessCell):
         similarity = tf.reshape(similarity, shape)
         return tf.nn.softmax(similarity * parts.strengths[..., tf.newaxis])
 
-    def _sparse_weights(self, slots, weights):
-        """Read weights as a `tf.SparseTensor` `[batch, R, N]`."""
-        batch = tf.shape(slots)[0]
-        sequence, head, _ = tf.meshgrid(
-            tf.range(batch),
-            tf.range(self.read_heads),
-            tf.range(self.reads_per_head),
-            indexing="ij",
-        )
-        indices = tf.reshape(tf.stack([sequence, head, slots], axis=-1), (-1, 3))
-        return tf.SparseTensor(
-            tf.cast(indices, tf.int64),
-            tf.reshape(weights, [-1]),
-            tf.cast(tf.stack([batch, self.read_heads, self.memory_slots]), tf.int64),
-        )
-
     def accessed(self, write_slots, write_weights, read_slots, read_weights):
         """Which slots a step has accessed: those with more weight than the threshold.
 
@@ -437,7 +404,7 @@ class SAMCell(AccessCell):
         weights = tf.stop_gradient(
             tf.concat([write_weights, tf.reshape(read_weights, reads)], axis=-1)
         )
-        weights = tf.linalg.matvec(ops.same_slots(slots, weights.dtype), weights)
+        weights = tf.linalg.matvec(same_slots(slots, weights.dtype), weights)
         return slots, weights > self.usage_threshold
 
     def get_config(self):

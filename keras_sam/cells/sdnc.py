@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_sam import ops
 from keras_sam.arguments import check_positive_integer
 from keras_sam.cells.base import oneplus
-from keras_sam.cells.repairs import LINK_EPSILON, Repairs
+from keras_sam.cells.extensions import LINK_EPSILON, DNCExtensions
 from keras_sam.cells.sam import SAMCell
 
 
@@ -17,7 +17,7 @@ class SDNCState(NamedTuple):
     """State of an `SDNCCell`; R read heads that read K slots each, K_L links a slot."""
 
     memory: Any  # [batch, N, W]
-    last_access: Any  # [batch, nodes]: the levels of keras_sam.usage's tree
+    last_access: Any  # [batch, nodes]: the levels of keras_sam.ops.recency's tree
     time: Any  # [batch, 1]: of the next step
     index: Any  # [batch, size]: the index's own
     link_ends: Any  # [batch, 2 N, 2, K_L], see keras_sam.ops.SparseLinks
@@ -41,7 +41,7 @@ class SDNCInterface(NamedTuple):
     sharpness: Any = None  # [batch, 2, R]: forward, backward
 
 
-class LinkedReading(NamedTuple):
+class LinkedReadPlan(NamedTuple):
     """Where a step reads, and what the choice was made from."""
 
     slots: Any  # [batch, R, K], integers
@@ -51,7 +51,7 @@ class LinkedReading(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
-class SDNCCell(Repairs, SAMCell):
+class SDNCCell(DNCExtensions, SAMCell):
     """RNN cell of the Sparse Differentiable Neural Computer (SDNC).
 
     The cell of [Rae et al., 2016](https://arxiv.org/abs/1610.09027), appendix D: a SAM
@@ -129,8 +129,8 @@ class SDNCCell(Repairs, SAMCell):
     """
 
     State = SDNCState
-    Links = ops.SparseLinks
-    untraced_fields = (*SAMCell.untraced_fields, *ops.SparseLinks._fields)
+    link_fields = ops.SparseLinks._fields
+    untraced_fields = (*SAMCell.untraced_fields, *link_fields)
 
     def __init__(
         self,
@@ -207,56 +207,31 @@ class SDNCCell(Repairs, SAMCell):
     def gates(parts):
         return {**SAMCell.gates(parts), "read_modes": parts.read_modes}
 
-    def update_links(
-        self, links, slots, weights, active=None, update=tf.tensor_scatter_nd_update
-    ):
-        by_head = tf.reshape(slots, (-1, self.write_heads, self.writes_per_head))
-        return ops.update_sparse_links(
-            links, slots, weights, by_head[..., -1], active, update
-        )
-
-    def find(self, words, found, links, parts, old_slots, old_weights):
-        directions = ops.follow_links(
-            links, tf.reshape(old_slots, (-1, self.read_heads * self.reads_per_head))
-        )
+    def choose_reads(self, parts, state, memory):
+        found = memory.search(parts.queries, self.reads_per_head)
+        reads = self.read_heads * self.reads_per_head
+        directions = memory.follow_links(tf.reshape(state.read_slots, (-1, reads)))
+        shape = (-1, 2, self.read_heads, self.reads_per_head, self.links_per_slot)
         linked, weights = (
-            tf.reshape(tf.stack(each, axis=1), self._linked_shape(-1))
+            tf.reshape(tf.stack(each, axis=1), shape)
             for each in zip(*directions, strict=True)
         )
-        reading = LinkedReading(found, found, linked, weights)
-        content = self.content_weights(words(found), parts)
-        slots = self._candidates(reading)
-        weights = tf.stop_gradient(
-            self._candidate_weights(content, reading, parts, old_weights)
+        plan = LinkedReadPlan(found, found, linked, weights)
+        content = self.content_weights(memory.gather(found), parts)
+        weights = self._candidate_weights(content, plan, parts, state.read_weights)
+        slots = _heaviest(
+            self._candidates(plan), tf.stop_gradient(weights), self.reads_per_head
         )
-        return reading._replace(slots=_heaviest(slots, weights, self.reads_per_head))
+        return plan._replace(slots=slots)
 
-    def _linked_shape(self, batch_size):
-        reads = (self.read_heads, self.reads_per_head, self.links_per_slot)
-        return (batch_size, 2, *reads)
+    def candidate_slots(self, plan):
+        return tf.concat([plan.found, plan.slots], axis=-1)
 
-    def reading_specs(self, batch_size):
-        (slots,) = super().reading_specs(batch_size)
-        shape = self._linked_shape(batch_size)
-        return LinkedReading(
-            slots,
-            found=slots,
-            linked=tf.TensorSpec(shape, tf.int32),
-            links=tf.TensorSpec(shape, self.compute_dtype),
-        )
-
-    @property
-    def words_compared(self):
-        return 2 * self.reads_per_head
-
-    def slots_compared(self, reading):
-        return tf.concat([reading.found, reading.slots], axis=-1)
-
-    def read_weights(self, words, reading, parts, old_weights):
+    def read_weights(self, words, plan, parts, old_weights):
         content = self.content_weights(words[:, :, : self.reads_per_head], parts)
-        weights = self._candidate_weights(content, reading, parts, old_weights)
-        slots = self._candidates(reading)[:, :, tf.newaxis]
-        same = tf.cast(reading.slots[..., tf.newaxis] == slots, weights.dtype)
+        weights = self._candidate_weights(content, plan, parts, old_weights)
+        slots = self._candidates(plan)[:, :, tf.newaxis]
+        same = tf.cast(plan.slots[..., tf.newaxis] == slots, weights.dtype)
         return tf.linalg.matvec(same, weights)
 
     def content_weights(self, words, parts):
@@ -264,20 +239,20 @@ class SDNCCell(Repairs, SAMCell):
             words *= parts.read_masks[:, :, tf.newaxis]
         return super().content_weights(words, parts)
 
-    def _candidates(self, reading):
+    def _candidates(self, plan):
         """The slots to choose from, `[batch, R, K + 2 K K_L]`, some more than once."""
-        return tf.concat([reading.found, *self._by_direction(reading.linked)], axis=-1)
+        return tf.concat([plan.found, *self._by_direction(plan.linked)], axis=-1)
 
-    def _candidate_weights(self, content, reading, parts, old_weights):
+    def _candidate_weights(self, content, plan, parts, old_weights):
         """What content and links give to each of the candidates."""
         old_weights = old_weights[:, tf.newaxis, ..., tf.newaxis]
-        weights = self._by_direction(reading.links * old_weights)
+        weights = self._by_direction(plan.links * old_weights)
         if self.sharpen_links:
             weights = [
                 _sharpen(weights, slots, sharpness)
                 for weights, slots, sharpness in zip(
                     weights,
-                    self._by_direction(reading.linked),
+                    self._by_direction(plan.linked),
                     tf.unstack(parts.sharpness, axis=1),
                     strict=True,
                 )
@@ -309,9 +284,7 @@ class SDNCCell(Repairs, SAMCell):
         """
         batch = tf.shape(state.precedence)[0]
         slots = tf.range(self.memory_slots)
-        _, (linked, weights) = ops.follow_links(
-            self.links(state), self._for_each(batch, slots)
-        )
+        _, (linked, weights) = ops.follow_links(state, self._for_each(batch, slots))
         places = tf.where(weights > 0.0)
         columns = tf.cast(tf.gather_nd(linked, places), tf.int64)
         return tf.sparse.reorder(
@@ -336,9 +309,7 @@ class SDNCCell(Repairs, SAMCell):
         """
         batch = tf.shape(state.precedence)[0]
         slots = tf.convert_to_tensor(slots, tf.int32)
-        _, (linked, weights) = ops.follow_links(
-            self.links(state), self._for_each(batch, slots)
-        )
+        _, (linked, weights) = ops.follow_links(state, self._for_each(batch, slots))
         same = tf.cast(linked, tf.int32)[..., tf.newaxis] == slots
         same = tf.cast(same, weights.dtype)
         return tf.reduce_sum(same * weights[..., tf.newaxis], axis=2)

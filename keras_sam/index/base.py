@@ -52,7 +52,7 @@ class Index(abc.ABC):
             rows: Tensor `[batch, writes, W]`, the new words; the same for duplicates.
             active: Optional boolean tensor `[batch]`: the sequences in which anything
                 was written.
-            update: Function to set values with, see `keras_sam.buffers`; at most
+            update: Function to set values with, see `keras_sam.recurrence.buffers`; at most
                 once, lest XLA copy the state.
 
         Returns:

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_sam.buffers import in_xla
+from keras_sam._compat import in_xla
 from keras_sam.index.base import Index
 from keras_sam.ops.content import NORM_EPSILON
 from keras_sam.ops.selection import largest

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
 from keras_sam.index.base import Index
-from keras_sam.index.similarity import similarity
+from keras_sam.ops.similarity import similarity
 from keras_sam.ops.sparse import is_first_occurrence
 
 # States hold whole numbers in floats, which count exactly up to here.

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
-from keras_sam.buffers import in_xla
+from keras_sam._compat import in_xla
 from keras_sam.index.base import Index
-from keras_sam.index.similarity import similarity
+from keras_sam.ops.similarity import similarity
 from keras_sam.ops.content import NORM_EPSILON
 
 # What the searchers that wait for their states may take together.

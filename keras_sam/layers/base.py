@@ -4,11 +4,11 @@ import inspect
 
 import keras
 import tensorflow as tf
-from keras.src.utils import tracking
 
+from keras_sam._compat import in_xla, no_automatic_dependency_tracking
 from keras_sam.arguments import check_option, full_precision_policy
 from keras_sam.cells.base import check_state_sizes
-from keras_sam.layers.compiled import CompiledLoop
+from keras_sam.recurrence import is_xla_off, operation_for
 
 _LAYER_ARGUMENTS = ("name", "trainable", "activity_regularizer")
 
@@ -93,7 +93,12 @@ class MemoryRNN(keras.layers.RNN):
             "jit_compile", jit_compile, ("auto", True, False)
         )
         self.input_spec = keras.layers.InputSpec(ndim=3)
-        self._compiled_loop = CompiledLoop(self, self._flat_loop)
+        if self.jit_compile is True and self.unroll:
+            raise ValueError(
+                "`jit_compile=True` needs unroll=False: XLA compiles the loop. "
+                "Received: unroll=True"
+            )
+        self._operations = {}
 
     def get_initial_state(self, batch_size, memory=None):
         """The state before the first step, as a flat list of tensors.
@@ -116,7 +121,7 @@ class MemoryRNN(keras.layers.RNN):
                 variable.assign(value)
             self._started.assign(False)
 
-    @tracking.no_automatic_dependency_tracking
+    @no_automatic_dependency_tracking
     def _create_state_variables(self, batch_size):
         super()._create_state_variables(batch_size)
         # Until the first call the state is the initial one as it is by then: its
@@ -158,21 +163,38 @@ class MemoryRNN(keras.layers.RNN):
             self._started.assign(True)
         return results
 
-    def inner_loop(self, sequences, initial_state, mask, training=False):
-        if self.jit_compile is not True:
-            return super().inner_loop(sequences, initial_state, mask, training)
-        last_output, outputs, *states = self._compiled_loop.run(
-            [sequences, *initial_state], mask, tf.shape(sequences)[1], training
-        )
-        return last_output, outputs, states
+    @property
+    def compiles_itself(self):
+        """Whether XLA compiles the layer's sequences, whatever the model does."""
+        return self.jit_compile is True
 
-    def _flat_loop(self, sequences, initial_state, mask, training):
-        last_output, outputs, states = super().inner_loop(
-            sequences, initial_state, mask, training
+    @property
+    def runs_itself(self):
+        """Whether the layer's sequences are an `Operation`.
+
+        Else the loop of `keras.layers.RNN` runs them.
+        """
+        return self.compiles_itself and not is_xla_off()
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        if not self.runs_itself:
+            return super().inner_loop(sequences, initial_state, mask, training)
+        if self.go_backwards:
+            sequences = tf.reverse(sequences, axis=[1])
+            mask = None if mask is None else tf.reverse(mask, axis=[1])
+        # What is compiled as a whole is compiled here, too.
+        operation = self._operation(
+            in_xla() or self.compiles_itself and not is_xla_off()
         )
-        # Masks made while this function was traced must not outlive the trace.
-        self._maybe_reset_dropout_masks(self.cell)
-        return [last_output, outputs, *states]
+        outputs, states = operation(
+            self.cell, sequences, initial_state, mask, training
+        )
+        return outputs[:, -1], outputs, states
+
+    def _operation(self, jit_compile):
+        if jit_compile not in self._operations:
+            self._operations[jit_compile] = operation_for(self, jit_compile)
+        return self._operations[jit_compile]
 
     def trace(self, inputs, initial_state=None, keep=None):
         """What the memory does with a batch of sequences, step by step.

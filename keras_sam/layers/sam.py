@@ -4,10 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sam.buffers import in_xla
 from keras_sam.cells.sam import SAMCell
 from keras_sam.layers.base import MemoryRNN
-from keras_sam.recurrence import SparseRecurrence
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -70,32 +68,20 @@ class SAM(MemoryRNN):
 
     def __init__(self, *cell_arguments, **kwargs):
         super().__init__(*cell_arguments, **kwargs)
-        can_compile = self.cell.index.supports_jit and not self.unroll
-        if self.jit_compile is True and not can_compile:
+        if self.jit_compile is True and not self.cell.index.supports_jit:
             raise ValueError(
-                "`jit_compile=True` needs an index that XLA can compile, and "
-                "unroll=False. "
-                f"Received: index={self.cell.index!r}, unroll={self.unroll}"
+                "`jit_compile=True` needs an index that XLA can compile. "
+                f"Received: index={self.cell.index!r}"
             )
-        self._jit_compile = can_compile and self.jit_compile is not False
-        self._recurrences = {
-            jit_compile: SparseRecurrence(self, jit_compile)
-            for jit_compile in (True, False)
-        }
 
-    def inner_loop(self, sequences, initial_state, mask, training=False):
-        if self.unroll:
-            # Past MemoryRNN, whose compiled loop is for dense cells.
-            return keras.layers.RNN.inner_loop(
-                self, sequences, initial_state, mask, training
-            )
-        if self.go_backwards:
-            sequences = keras.ops.flip(sequences, axis=1)
-            mask = None if mask is None else keras.ops.flip(mask, axis=1)
-        # What is compiled as a whole is compiled here, too.
-        recurrence = self._recurrences[self._jit_compile or in_xla()]
-        outputs, states = recurrence(sequences, initial_state, mask, training)
-        return outputs[:, -1], outputs, states
+    @property
+    def compiles_itself(self):
+        can_compile = self.cell.index.supports_jit and not self.unroll
+        return can_compile and self.jit_compile is not False
+
+    @property
+    def runs_itself(self):
+        return not self.unroll
 
     def trace(self, inputs, initial_state=None, keep=None):
         """What the memory does with a batch of sequences, step by step.

@@ -7,8 +7,9 @@ benchmarks/dense_step.py shows it on the DNC.
 
 import tensorflow as tf
 
+from keras_sam._compat import custom_gradient
 
-@tf.custom_gradient
+
 def dot_rows(matrix, vectors):
     """Dot products of each row with each vector.
 
@@ -19,18 +20,21 @@ def dot_rows(matrix, vectors):
     Returns:
         Tensor `[batch, heads, N]`.
     """
-    products = tf.linalg.matrix_transpose(tf.matmul(matrix, vectors, transpose_b=True))
+
+    def product(matrix, vectors):
+        products = tf.matmul(matrix, vectors, transpose_b=True)
+        return [tf.linalg.matrix_transpose(products)]
 
     def gradient(upstream):
-        return (
+        return [
             tf.matmul(upstream, vectors, transpose_a=True),
             sum_rows(matrix, upstream),
-        )
+        ]
 
-    return products, gradient
+    (products,) = custom_gradient(product, gradient, [matrix, vectors])
+    return products
 
 
-@tf.custom_gradient
 def sum_rows(matrix, weights):
     """Sums of the rows, weighted.
 
@@ -42,10 +46,14 @@ def sum_rows(matrix, weights):
         Tensor `[batch, heads, W]`.
     """
 
+    def product(matrix, weights):
+        return [tf.matmul(weights, matrix)]
+
     def gradient(upstream):
-        return (
+        return [
             tf.matmul(weights, upstream, transpose_a=True),
             dot_rows(matrix, upstream),
-        )
+        ]
 
-    return tf.matmul(weights, matrix), gradient
+    (sums,) = custom_gradient(product, gradient, [matrix, weights])
+    return sums

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_sam.buffers import in_xla
+from keras_sam._compat import in_xla
 
 
 def sparse_read(memory, weights):
@@ -43,37 +43,21 @@ def sparse_read(memory, weights):
 
 def _weighted_rows(rows, weights, reads, rows_read, count):
     """Sums of weighted rows: weight i takes row `rows_read[i]` to `reads[i]`."""
-
-    @tf.custom_gradient
-    def product(rows, weights):
-        def gradient(upstream):
-            upstream = tf.gather(upstream, reads)
-            return (
-                # Identity: a gradient may be traced into another graph than the
-                # forward pass, and may not hand out a tensor of that one.
-                tf.IndexedSlices(
-                    weights[:, tf.newaxis] * upstream,
-                    tf.identity(rows_read),
-                    tf.shape(rows),
-                ),
-                tf.reduce_sum(tf.gather(rows, rows_read) * upstream, axis=-1),
-            )
-
-        # XLA has no kernel for the sparse product.
-        if in_xla():
-            weighted = weights[:, tf.newaxis] * tf.gather(rows, rows_read)
-            return tf.math.unsorted_segment_sum(weighted, reads, count), gradient
-        matrix = tf.SparseTensor(
-            tf.stack([reads, rows_read], axis=-1),
-            weights,
-            tf.stack([count, tf.shape(rows, tf.int64)[0]]),
+    # Gathered first: the gradient of a sparse product for its dense factor is dense.
+    rows = tf.gather(rows, rows_read)
+    if in_xla():  # which has no kernel for the sparse product
+        return tf.math.unsorted_segment_sum(
+            weights[:, tf.newaxis] * rows, reads, count
         )
-        return tf.sparse.sparse_dense_matmul(matrix, rows), gradient
+    entries = tf.range(tf.size(reads, reads.dtype), dtype=reads.dtype)
+    matrix = tf.SparseTensor(
+        tf.stack([reads, entries], axis=-1),
+        weights,
+        tf.stack([count, tf.size(reads, tf.int64)]),
+    )
+    return tf.sparse.sparse_dense_matmul(matrix, rows)
 
-    return product(rows, weights)
 
-
-@tf.custom_gradient
 def sparse_write(memory, slots, rows):
     """The memory with new words in a few slots.
 
@@ -98,23 +82,19 @@ def sparse_write(memory, slots, rows):
            [5.]], dtype=float32)
     """
     first = first_occurrences(slots)
-    batch = tf.broadcast_to(
-        tf.range(tf.shape(slots)[0], dtype=slots.dtype)[:, tf.newaxis],
-        tf.shape(slots),
-    )
-    places = tf.stack([batch, slots], axis=-1)
+    is_first = first == tf.range(tf.shape(slots)[1])
+    same = tf.stop_gradient(tf.gather(rows, first, batch_dims=1))
+    rows = tf.where(is_first[..., tf.newaxis], rows, same)
+    batch = tf.range(tf.shape(slots)[0], dtype=slots.dtype)[:, tf.newaxis]
+    places = tf.stack([tf.broadcast_to(batch, tf.shape(slots)), slots], axis=-1)
+    return tf.tensor_scatter_nd_update(memory, places, rows)
 
-    def gradient(upstream):
-        counts = first == tf.range(tf.shape(slots)[1])
-        return (
-            tf.tensor_scatter_nd_update(upstream, places, tf.zeros_like(rows)),
-            None,
-            tf.gather_nd(upstream, places)
-            * tf.cast(counts, upstream.dtype)[..., tf.newaxis],
-        )
 
-    rows = tf.gather(rows, first, batch_dims=1)
-    return tf.tensor_scatter_nd_update(memory, places, rows), gradient
+def row_numbers(slots, memory_slots):
+    """Where slots `[batch, ...]` are when all memories lie below one another."""
+    batch = tf.range(tf.shape(slots)[0])
+    batch = tf.reshape(batch, [-1] + [1] * (slots.shape.rank - 1))
+    return batch * memory_slots + slots
 
 
 def first_occurrences(slots):

@@ -91,7 +91,7 @@ def update_sparse_links(
         erased: Integer tensor `[batch, erased]`, all of them among `slots`.
         active: Optional boolean tensor `[batch]`: the sequences in which anything was
             written.
-        update: Function to set values with, see `keras_sam.buffers`.
+        update: Function to set values with, see `keras_sam.recurrence.buffers`.
 
     Returns:
         `SparseLinks`. Constant to gradients.

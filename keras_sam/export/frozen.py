@@ -28,14 +28,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sam.cells.base import check_state_sizes
-from keras_sam.cells.sam import Reading, SAMCell
+from keras_sam.cells.sam import SAMCell
 from keras_sam.index import Exact, ScaNN
 from keras_sam.index import get as get_index
-from keras_sam.index.similarity import similarity
+from keras_sam.ops.similarity import similarity
 from keras_sam.ops.selection import largest
 from keras_sam.ops.sparse import is_first_occurrence
-from keras_sam.recurrence import Small, SparseRecurrence, where_active
-from keras_sam.streaming import Stream
+from keras_sam.recurrence.masks import where_active
+from keras_sam.export.streaming import Stream
 
 # An index that is not exact is asked for so many more: the request may have some of
 # what it finds as copies of its own, which then count instead.
@@ -309,7 +309,7 @@ class FrozenStream(Stream):
         """A function from queries and own slots to frozen slots: candidates."""
         cell = self._cell
         if isinstance(index, ScaNN):
-            from keras_sam.frozen_scann import FrozenScaNN
+            from keras_sam.index.frozen_scann import FrozenScaNN
 
             count = min(cell.reads_per_head + MORE, cell.memory_slots)
             searcher = FrozenScaNN(index, state.memory[0], count)

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
-from keras_sam.frozen import FrozenStream
-from keras_sam.streaming import Stream, flowing, plain, recurrent_layers
+from keras_sam.export.frozen import FrozenStream
+from keras_sam.export.streaming import Stream, flowing, plain, recurrent_layers
 
 # Of the sequence that shows whether chunk by chunk gives what the whole gives.
 _TRIAL_STEPS, _TRIAL_SPLIT = 4, 1

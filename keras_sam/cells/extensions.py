@@ -9,7 +9,7 @@ from keras_sam.arguments import check_rate
 LINK_EPSILON = 1e-6
 
 
-class Repairs:
+class DNCExtensions:
     """To be inherited from in front of a `MemoryCell` that reads along links.
 
     The class takes the options, normalises the interface vector and drops what goes
@@ -40,7 +40,10 @@ class Repairs:
         self.normalize_interface = bool(normalize_interface)
         super().__init__(*args, **kwargs)
         self.bypass_dropout = keras.layers.Dropout(
-            self.bypass_dropout_rate, seed=self.seed, dtype=self.dtype_policy
+            self.bypass_dropout_rate,
+            seed=self.seed,
+            dtype=self.dtype_policy,
+            name="bypass_dropout",
         )
         if self.normalize_interface:
             self.interface_norm = keras.layers.LayerNormalization(
@@ -58,7 +61,7 @@ class Repairs:
             interface = self.interface_norm(interface)
         return interface
 
-    def bypass(self, hidden):
+    def skip_connection(self, hidden):
         return self.bypass_dropout(hidden)
 
     def mask(self, values):

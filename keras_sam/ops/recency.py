@@ -106,7 +106,7 @@ def mark_accessed(levels, slots, accessed, time, update=tf.tensor_scatter_nd_upd
         accessed: Boolean tensor `[batch, accesses]`: whether the access counts; the
             same for duplicates.
         time: Tensor `[batch]`, the time of the access.
-        update: Function to set values with, see `keras_sam.buffers`.
+        update: Function to set values with, see `keras_sam.recurrence.buffers`.
 
     Returns:
         The new tree.

@@ -1,0 +1,108 @@
+"""Every private part of Keras and TensorFlow that the package uses, with its reason.
+
+Whoever moves the package to another version of either reads this page.
+"""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+# The RNN layers of Keras ask cells of this class for new dropout masks.
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
+
+# `_create_state_variables` of keras.layers.RNN is decorated with it.
+from keras.src.utils.tracking import no_automatic_dependency_tracking
+from tensorflow.python.eager import record
+from tensorflow.python.framework import ops as tf_ops
+from tensorflow.python.ops import control_flow_util
+
+__all__ = [
+    "DropoutRNNCell",
+    "call_context",
+    "custom_gradient",
+    "in_xla",
+    "is_recorded",
+    "no_automatic_dependency_tracking",
+    "without_values",
+]
+
+
+def in_xla():
+    """Whether the graph that is being built is for XLA."""
+    # TensorFlow has no public question for it.
+    graph = tf_ops.get_default_graph()
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def is_recorded(tensors):
+    """Whether a `tf.GradientTape` watches any of the tensors."""
+    # A tape can be asked what it watches only by who holds it.
+    return record.should_record_backprop(tf.nest.flatten(tensors))
+
+
+def custom_gradient(forward, gradient, arguments):
+    """The results of `forward`, with a gradient of their own.
+
+    `tf.custom_gradient` puts each gradient that is made in a graph into a registry, for
+    the life of the process: the graph, and the layers that it mentions, are never
+    freed. Here the gradient belongs to the operation in the graph.
+
+    Args:
+        forward: Function from the arguments to a list of tensors.
+        gradient: Function from the gradients of the results to a list of those of the
+            arguments.
+        arguments: List of tensors.
+
+    Returns:
+        List of tensors.
+    """
+    arguments = [tf.convert_to_tensor(argument) for argument in arguments]
+    with record.stop_recording():
+        results = forward(*arguments)
+        if tf.executing_eagerly():
+            sources, backward = arguments, gradient
+            outputs = [tf.identity(result) for result in results]
+        else:
+            sources = [*results, *arguments]
+
+            def backward(*upstream):
+                of_arguments = gradient(*upstream[: len(results)])
+                return [*[None] * len(results), *of_arguments]
+
+            graph = tf_ops.get_default_graph()
+            with graph._override_gradient_function(
+                {"IdentityN": lambda operation, *upstream: backward(*upstream)}
+            ):
+                outputs = tf.identity_n(sources)
+    record.record_operation("keras_sam", outputs, sources, backward)
+    return outputs[: len(results)]
+
+
+@contextlib.contextmanager
+def call_context(layer, training):
+    """Layers called within it are called by `layer`, with this `training`."""
+    # A layer hands `training` down in this way when it is called itself; a pass that
+    # is traced later, such as a gradient, has nobody who does.
+    state, name = keras.src.backend.common.global_state, "current_call_ctx"
+    before = state.get_global_attribute(name)
+    context = keras.src.layers.layer.CallContext(layer)
+    context.set_value("training", training)
+    state.set_global_attribute(name, context)
+    try:
+        yield
+    finally:
+        state.set_global_attribute(name, before)
+
+
+@contextlib.contextmanager
+def without_values():
+    """Keras variables made within it never get a value."""
+    # A stateless scope puts off their values; Keras would make them up for later.
+    state, name = keras.src.backend.common.global_state, "uninitialized_variables"
+    before = list(state.get_global_attribute(name, []))
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        state.set_global_attribute(name, before)
