@@ -4,6 +4,7 @@ Whoever moves the package to another version of either reads this page.
 """
 
 import contextlib
+import functools
 
 import keras
 import tensorflow as tf
@@ -106,3 +107,46 @@ def without_values():
             yield
     finally:
         state.set_global_attribute(name, before)
+
+
+def run_functional(model, inputs, call):
+    """The outputs of a functional or sequential model, its layers called by `call`.
+
+    Args:
+        model: A `keras.Model` that `is_functional`.
+        inputs: List of tensors.
+        call: Function of a layer and of the arguments that it is called with.
+    """
+    # A model runs its layers by itself, in the graph that it keeps of them.
+    # keras.models.clone_model would call them again, and leave its nodes with them.
+    functional = getattr(model, "_functional", None) or model
+    inputs = functional._standardize_inputs(inputs)
+    return functional._run_through_graph(
+        inputs, operation_fn=lambda layer: functools.partial(call, layer)
+    )
+
+
+def is_functional(layer):
+    """Whether a layer is a model that does no more than run its layers in order."""
+    plain = (keras.Sequential.call, keras.src.models.functional.Functional.call)
+    has_graph = getattr(layer, "_functional", layer)
+    return (
+        isinstance(layer, keras.Model)
+        and type(layer).call in plain
+        and isinstance(has_graph, keras.src.models.functional.Functional)
+    )
+
+
+def sublayers(layer):
+    """All layers within a layer."""
+    return layer._flatten_layers(include_self=False)
+
+
+def keras_mask(tensor):
+    """The mask that Keras sends along with a tensor, or None."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def autocast(layer):
+    """Within it the variables of a layer have its compute dtype."""
+    return keras.src.backend.common.variables.AutocastScope(layer.compute_dtype)

@@ -1,37 +1,23 @@
 """SavedModels for serving, of models with memory layers."""
 
-import functools
 import os
 import tempfile
-import threading
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_sam._compat import sublayers
 from keras_sam.arguments import check_positive_integer
+from keras_sam.cells.sam import SAMCell
 from keras_sam.export.frozen import FrozenStream
-from keras_sam.export.streaming import Stream, flowing, plain, recurrent_layers
+from keras_sam.export.streaming import Stream, recurrent_layers, run_model
+from keras_sam.recurrence import xla_off
 
 # Of the sequence that shows whether chunk by chunk gives what the whole gives.
 _TRIAL_STEPS, _TRIAL_SPLIT = 4, 1
 
-_lock = threading.Lock()
-
-
-def _one_at_a_time(function):
-    """Layers are set otherwise for a while, and versions counted: one thread only."""
-
-    @functools.wraps(function)
-    def call(*args, **kwargs):
-        with _lock:
-            return function(*args, **kwargs)
-
-    return call
-
-
-@_one_at_a_time
 def memorise(model, inputs, states=None):
     """Has a model read a long context, for `export_saved_model(memory=)`.
 
@@ -62,12 +48,10 @@ def memorise(model, inputs, states=None):
     layers = recurrent_layers(model)
     streams = _streams(layers, states, Stream)
     states = {name: stream.initial_state(1) for name, stream in streams.items()}
-    with plain(layers.values(), xla=True), flowing(streams, states) as last:
-        model(inputs, training=False)
+    _, last = run_model(model, inputs, streams, states)
     return {name: list(state.values()) for name, state in last.items()}
 
 
-@_one_at_a_time
 def export_saved_model(
     model, path, version=None, streaming=True, memory=None, index=None
 ):
@@ -77,8 +61,7 @@ def export_saved_model(
     layers run in TensorFlow's graph there, the memory of a sparse layer in place,
     whatever their `jit_compile` is; none is stateful. A request begins with the
     initial state of all layers, and nothing of it is left when it is answered.
-    Several threads may export at the same time; until it returns, no other thread may
-    call the model.
+    Several threads may export at the same time, and the model is left as it is.
 
     Inputs are called `inputs` if there is one, else by their names; outputs likewise
     `outputs`. Batch and length are any where `keras.Input` leaves them open. The
@@ -139,7 +122,7 @@ def export_saved_model(
     >>> states = step(inputs=tf.constant(sequence[:, :2]), **states)
     >>> outputs = states.pop("outputs")
     """
-    folder = _version_folder(path, version)
+    _version_folder(path, version)
     inputs = _named_inputs(model)
     layers = recurrent_layers(model)
     memory = memory or {}
@@ -164,13 +147,16 @@ def export_saved_model(
     call = _caller(model, inputs)
 
     def serving_default(**values):
-        # Layers that start as always are left as they are.
-        starting = {name: streams[name] for name in memory}
+        # All others start as always by themselves.
+        starting = {
+            name: stream
+            for name, stream in streams.items()
+            if name in memory or stream.layer.stateful
+        }
         batch_size = tf.shape(next(iter(values.values())))[0]
-        with flowing(starting, _initial_states(starting, batch_size)):
-            return call(values)
+        return call(values, starting, _initial_states(starting, batch_size))[0]
 
-    with plain(layers.values()):
+    with xla_off():
         signatures = {"serving_default": _trace(serving_default, inputs)}
         if streaming:
             whole = signatures["serving_default"]
@@ -178,8 +164,7 @@ def export_saved_model(
     module = tf.Module(name="keras_sam")
     module.weights = [variable.value for variable in model.variables]
     module.starts = [stream.resources for stream in streams.values()]
-    _save(module, folder, signatures)
-    return str(folder)
+    return str(_save(module, path, version, signatures))
 
 
 def _version_folder(path, version):
@@ -231,27 +216,31 @@ def _initial_states(streams, batch_size):
 
 
 def _is_sparse(layer):
-    return hasattr(layer.cell, "index")
+    return isinstance(layer.cell, SAMCell)
 
 
 def _check_indexes(layer):
-    for part in layer._flatten_layers():
-        if hasattr(part, "index"):
+    for part in sublayers(layer):
+        if isinstance(part, SAMCell):
             part.index.check_export(layer.name)
 
 
 def _caller(model, inputs):
-    """The model as a function from named tensors to named tensors, with checks."""
+    """The model as a function of named tensors, streams and their states, with checks.
 
-    def call(values):
+    It returns named tensors, and the last states.
+    """
+
+    def call(values, streams, states):
         values = [_checked(name, spec, values[name]) for name, spec in inputs.items()]
         structure = model.input if len(values) > 1 else model.inputs[0]
-        outputs = model(keras.tree.pack_sequence_as(structure, values), training=False)
-        if isinstance(outputs, dict):
-            return outputs
-        outputs = keras.tree.flatten(outputs)
-        names = ["outputs"] if len(outputs) == 1 else model.output_names
-        return dict(zip(names, outputs, strict=True))
+        values = keras.tree.pack_sequence_as(structure, values)
+        outputs, last = run_model(model, values, streams, states)
+        if not isinstance(outputs, dict):
+            outputs = keras.tree.flatten(outputs)
+            names = ["outputs"] if len(outputs) == 1 else model.output_names
+            outputs = dict(zip(names, outputs, strict=True))
+        return outputs, last
 
     return call
 
@@ -301,8 +290,7 @@ def _stepwise(call, inputs, streams):
             name: {field: values[key] for field, key in keys.items()}
             for name, keys in fields.items()
         }
-        with flowing(streams, states) as last:
-            outputs = call(values)
+        outputs, last = call(values, streams, states)
         return outputs | flat(last)
 
     batch_size = {"batch_size": tf.TensorSpec([], tf.int32, "batch_size")}
@@ -367,9 +355,21 @@ def _trial(signatures, inputs, whole):
     return True
 
 
-def _save(module, folder, signatures):
-    """Writes beside the folder and renames it: whoever watches sees it complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
+def _save(module, path, version, signatures):
+    """Writes beside the folder and renames it: whoever watches sees it complete.
+
+    Returns:
+        The folder.
+    """
+    Path(path).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path, prefix=".") as scratch:
         tf.saved_model.save(module, f"{scratch}/model", signatures)
-        os.rename(f"{scratch}/model", folder)
+        while True:
+            folder = _version_folder(path, version)
+            try:
+                os.rename(f"{scratch}/model", folder)
+                return folder
+            except OSError:
+                # Another thread has just taken the next version: this is the one after.
+                if version is not None or not folder.exists():
+                    raise

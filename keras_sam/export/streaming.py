@@ -5,10 +5,10 @@ a sequence later, or from somewhere else than the start, the states of all its
 recurrent layers have to go in and come out as well, wherever in the model they are.
 """
 
-import contextlib
-
 import keras
 import tensorflow as tf
+
+from keras_sam import _compat
 
 
 class Stream:
@@ -53,20 +53,16 @@ class Stream:
             states: Dictionary of tensors, see `initial_state`.
             mask: Optional boolean tensor `[batch, time]`.
         """
-        flat = list(states.values())
-        structure = self.layer.state_size
-        nested = keras.tree.is_nested(structure)
-        with _set(self.layer, return_state=True):
-            outputs, *last = type(self.layer).call(
-                self.layer,
-                sequences,
-                initial_state=(
-                    keras.tree.pack_sequence_as(structure, flat) if nested else flat
-                ),
-                mask=mask,
+        layer, flat = self.layer, list(states.values())
+        structure = layer.state_size
+        if keras.tree.is_nested(structure):
+            flat = keras.tree.pack_sequence_as(structure, flat)
+        with _compat.call_context(layer, training=False), _compat.autocast(layer):
+            last_output, outputs, last = layer.inner_loop(
+                tf.cast(sequences, layer.compute_dtype), list(flat), mask
             )
-        last = keras.tree.flatten(last)
-        return outputs, dict(zip(states, last, strict=True))
+        outputs = outputs if layer.return_sequences else last_output
+        return outputs, dict(zip(states, keras.tree.flatten(last), strict=True))
 
 
 def recurrent_layers(model):
@@ -76,7 +72,7 @@ def recurrent_layers(model):
         ValueError: If two have the same name.
     """
     layers = {}
-    for layer in model._flatten_layers(include_self=False):
+    for layer in _compat.sublayers(model):
         if isinstance(layer, keras.layers.RNN):
             if layer.name in layers:
                 raise ValueError(
@@ -87,69 +83,61 @@ def recurrent_layers(model):
     return layers
 
 
-@contextlib.contextmanager
-def flowing(streams, states):
-    """While the model is called, its recurrent layers go on from given states.
+def run_model(model, inputs, streams, states):
+    """Runs a model whose recurrent layers go on from given states.
+
+    The layers are left as they are. Layers that are not among the streams, or are
+    given their state by the model, are called as always.
 
     Args:
+        model: A functional or sequential `keras.Model`.
+        inputs: What the model takes.
         streams: Dictionary of `Stream` by name.
         states: Dictionary of their states by name.
 
-    Yields:
-        A dictionary that the last states are put into, by name.
+    Returns:
+        The model's outputs; a dictionary of the last states, by name.
 
     Raises:
-        ValueError: If a layer is called twice, or given states by the model itself.
+        ValueError: If a layer of `streams` is called twice, is given its state by the
+            model, or is where the model's graph does not show it.
     """
     last = {}
 
-    def call_of(name, stream):
-        def call(sequences, initial_state=None, mask=None, training=False):
-            if initial_state is not None or name in last:
-                raise ValueError(
-                    "Only a recurrent layer that the model calls once, without an "
-                    f"`initial_state`, can go on from another state. Received: {name!r}"
-                )
-            outputs, last[name] = stream.run(sequences, states[name], mask)
-            if stream.layer.return_state:
-                return outputs, *last[name].values()
-            return outputs
+    def call(layer, *args, **kwargs):
+        if _compat.is_functional(layer):
+            return _compat.run_functional(layer, args[0], call)
+        if getattr(layer, "name", None) not in streams or not isinstance(
+            layer, keras.layers.RNN
+        ):
+            return layer(*args, **kwargs)
+        return call_stream(layer.name, *args, **kwargs)
 
-        return call
+    def call_stream(name, sequences, initial_state=None, mask=None, **_):
+        if initial_state is not None or name in last:
+            raise ValueError(
+                "Only a recurrent layer that the model calls once, without an "
+                f"`initial_state`, can go on from another state. Received: {name!r}"
+            )
+        stream = streams[name]
+        mask = _compat.keras_mask(sequences) if mask is None else mask
+        outputs, last[name] = stream.run(sequences, states[name], mask)
+        if mask is not None and stream.layer.return_sequences:
+            outputs._keras_mask = mask
+        if stream.layer.return_state:
+            return outputs, *last[name].values()
+        return outputs
 
-    with contextlib.ExitStack() as stack:
-        for name, stream in streams.items():
-            stack.enter_context(_set(stream.layer, call=call_of(name, stream)))
-        yield last
-
-
-@contextlib.contextmanager
-def plain(layers, xla=False):
-    """While the model is called, its recurrent layers keep no states, nor use XLA.
-
-    Args:
-        layers: Iterable of recurrent layers.
-        xla: Boolean, whether they may use XLA as they are set to.
-    """
-    with contextlib.ExitStack() as stack:
-        for layer in layers:
-            for name in ["stateful"] + ["jit_compile", "_jit_compile"] * (not xla):
-                if hasattr(layer, name):
-                    stack.enter_context(_set(layer, **{name: False}))
-        yield
-
-
-@contextlib.contextmanager
-def _set(layer, **attributes):
-    """Other attributes of one object, for a while."""
-    own = {name: vars(layer)[name] for name in attributes if name in vars(layer)}
-    try:
-        for name, value in attributes.items():
-            setattr(layer, name, value)
-        yield
-    finally:
-        for name in attributes:
-            if name in own:
-                setattr(layer, name, own[name])
-            else:
-                delattr(layer, name)
+    if streams and _compat.is_functional(model):
+        outputs = call(model, inputs)
+    else:
+        outputs = model(inputs, training=False)
+    hidden = sorted(streams.keys() - last.keys())
+    if hidden:
+        raise ValueError(
+            "A recurrent layer goes on from another state only where the graph of a "
+            "functional or sequential model shows it: not inside of a layer such as "
+            "keras.layers.Bidirectional, nor of a model or layer with a `call` of its "
+            f"own. Received: the layers {hidden}"
+        )
+    return outputs, last
