@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twins import common
-from twins import ops as twin
+from reference import common
+from reference import ops as twin
 
 from keras_sam import ops
 

@@ -17,7 +17,7 @@ from test_twin_agreement import (
     twin_names,
     unit_direction,
 )
-from twins import common, sam
+from reference import common, sam
 
 from keras_sam import SAM, SAMCell, usage
 

@@ -20,7 +20,7 @@ from test_sam_cell import (
     assert_state,
 )
 from test_twin_agreement import assert_close, assert_slope, slope, unit_direction
-from twins import sdnc
+from reference import sdnc
 
 from keras_sam import SAMCell, SDNCCell
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from twins import sdnc
+from reference import sdnc
 
 from keras_sam import ops
 

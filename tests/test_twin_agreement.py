@@ -9,7 +9,7 @@ rounding decides nothing.
 import numpy as np
 import pytest
 import tensorflow as tf
-from twins import dam, dnc, ntm
+from reference import dam, dnc, ntm
 
 from keras_sam import DAM, DNC, NTM
 from keras_sam import ops as cell_ops

@@ -9,7 +9,7 @@ import itertools
 
 import numpy as np
 import pytest
-from twins import common, dnc, ntm, ops
+from reference import common, dnc, ntm, ops
 
 BATCH, STEPS, FEATURES, OUTPUTS, UNITS = 3, 20, 5, 4, 6
 SLOTS, WORDS = 8, 5

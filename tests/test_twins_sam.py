@@ -7,7 +7,7 @@ computing anything.
 
 import numpy as np
 import pytest
-from twins import common, dam, sam
+from reference import common, dam, sam
 
 BATCH, STEPS, FEATURES, OUTPUTS, UNITS = 3, 25, 5, 4, 6
 SLOTS, WORDS = 7, 5

@@ -5,6 +5,10 @@ import abc
 import tensorflow as tf
 
 
+# An index that is not exact is asked for so many more, if some do not count.
+OVERFETCH = 28
+
+
 class Index(abc.ABC):
     """Finds the K slots of a memory whose words are most like a query.
 
@@ -73,6 +77,37 @@ class Index(abc.ABC):
             Integer tensor `[batch, heads, K]`, different slots, the most alike first.
         """
 
+    def search_without(self, state, memory, queries, count, without):
+        """The same without some slots; or enough that others are left without them.
+
+        Args:
+            state: As for `search`.
+            memory: As for `search`.
+            queries: As for `search`.
+            count: As for `search`.
+            without: Integer tensor `[batch, n]`, slots that need not be found.
+
+        Returns:
+            Integer tensor `[batch, heads, K or more]`.
+        """
+        count = min(count + OVERFETCH, memory.shape[1])
+        return self.search(state, memory, queries, count)
+
+    def freeze(self, memory, count, state=None):
+        """How words are found in a memory that does not change, in a SavedModel.
+
+        Args:
+            memory: `tf.Variable` `[N, W]`.
+            count: Integer K.
+            state: Optional tensor `[1, state_size]`, of this memory.
+
+        Returns:
+            An object with `resources`, a `tf.Module`, and `search`, a function of
+            queries `[batch, heads, W]` and of slots `[batch, n]` that need not be
+            found, to slots `[batch, heads, K or more]`.
+        """
+        return FrozenIndex(self, memory, count, state)
+
     def check_export(self, name):
         """Refuses to become part of a SavedModel if it cannot.
 
@@ -98,3 +133,32 @@ class Index(abc.ABC):
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+class FrozenIndex:
+    """An index over a memory that does not change."""
+
+    def __init__(self, index, memory, count, state):
+        if state is None:
+            words = tf.convert_to_tensor(memory)[tf.newaxis]
+            state = index.reset(words, memory.shape[0])
+        self._index, self._memory, self._count = index, memory, count
+        self.resources = tf.Module()
+        self.resources.state = self._state = tf.Variable(state, trainable=False)
+
+    def search(self, queries, without):
+        def search_one(each):
+            queries, without = (part[tf.newaxis] for part in each)
+            state, memory = (
+                tf.convert_to_tensor(part) for part in (self._state, self._memory)
+            )
+            return self._index.search_without(
+                state, memory[tf.newaxis], queries, self._count, without
+            )[0]
+
+        # Sequence by sequence: there is one memory for all.
+        return tf.map_fn(
+            search_one,
+            (queries, without),
+            fn_output_signature=tf.TensorSpec((queries.shape[1], None), tf.int32),
+        )

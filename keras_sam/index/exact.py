@@ -9,7 +9,7 @@ from keras_sam.ops.content import NORM_EPSILON
 from keras_sam.ops.selection import largest
 
 # Rows compared at a time: a memory-sized table of similarities is never made.
-CHUNK = 1024
+ROWS_PER_BLOCK = 1024
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -48,11 +48,13 @@ class Exact(Index):
             needed = tf.where(active[:, tf.newaxis], needed, 0)
         return tf.maximum(state, tf.cast(needed, state.dtype))
 
-    def search(self, state, memory, queries, count, without=None):
-        """As `Index.search`; `without`: slots `[batch, n]` that do not count."""
+    def search(self, state, memory, queries, count):
+        return self.search_without(state, memory, queries, count, None)
+
+    def search_without(self, state, memory, queries, count, without):
         memory, queries = tf.stop_gradient(memory), tf.stop_gradient(queries)
         slots = memory.shape[1]
-        chunk = min(CHUNK, slots)
+        chunk = min(ROWS_PER_BLOCK, slots)
         batch, heads = tf.shape(queries)[0], queries.shape[1]
         needed = tf.cast(tf.reduce_max(state), tf.int32) + count
         if without is not None:

@@ -14,7 +14,7 @@ class FrozenScaNN:
     Args:
         settings: A `keras_sam.index.ScaNN`, which says how to build it.
         memory: Tensor `[N, W]`.
-        count: Integer, how many slots it finds for a query.
+        count: Integer, how many slots it finds for a query, at most N.
     """
 
     def __init__(self, settings, memory, count):
@@ -44,8 +44,8 @@ class FrozenScaNN:
         # The searcher lives in the server under this name: no other model's has it.
         self._name = f"keras_sam_{uuid.uuid4()}"
 
-    def search(self, queries):
-        """Frozen slots `[batch, heads, count]` for queries `[batch, heads, W]`."""
+    def search(self, queries, without):
+        """Slots `[batch, heads, count]`, see `keras_sam.index.Index.freeze`."""
         parts = self.resources
         handle = self._create(
             parts.dataset,

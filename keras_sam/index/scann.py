@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
 from keras_sam._compat import in_xla
-from keras_sam.index.base import Index
+from keras_sam.index.base import OVERFETCH, Index
 from keras_sam.ops.similarity import similarity
 from keras_sam.ops.content import NORM_EPSILON
 
@@ -159,6 +159,14 @@ class ScaNN(Index):
         spare = tf.tile(spare[:, tf.newaxis], (1, heads, 1))
         found = tf.where(found < 0, spare[..., :1], found)
         return _most_alike(memory, queries, tf.concat([found, spare], axis=-1), count)
+
+    def freeze(self, memory, count, state=None):
+        # ScaNN's operations for TensorFlow are needed here alone.
+        from keras_sam.index.frozen_scann import FrozenScaNN
+
+        words = tf.convert_to_tensor(memory)
+        count = min(count + OVERFETCH, memory.shape[0])
+        return FrozenScaNN(self, words, count)
 
     # Outside of TensorFlow, in NumPy.
 

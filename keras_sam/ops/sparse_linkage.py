@@ -109,80 +109,180 @@ def update_sparse_links(
     array([[3., 1.],
            [1., 0.]], dtype=float32)
     """
-    links = SparseLinks(*(tf.stop_gradient(part) for part in links))
-    ends, links_per_slot = links.link_ends, links.precedence.shape[-1]
-    first_column = ends.shape[1] // 2
-    # Slots by the floats that the links have for them, and the weights on them.
-    named, erased = (tf.cast(each, links.precedence.dtype) for each in (slots, erased))
-    weights = tf.stop_gradient(tf.convert_to_tensor(weights, named.dtype))
-    weights = tf.linalg.matvec(same_slots(named, named.dtype), weights)
-    weights = tf.minimum(weights, 1.0)
-    once = is_first_occurrence(named)
-    counted = tf.where(once, weights, 0.0)
-
-    def kept(slots):
-        fades = 1.0 - _lookup(named, counted, slots)
-        return tf.where(~_among(slots, erased), fades, 0.0)
-
-    total = tf.reduce_sum(counted, axis=-1, keepdims=True)
-    last, precedence = _unstack(links.precedence)
-    precedence *= kept(last)
-    most = tf.maximum(total, tf.reduce_sum(precedence, axis=-1, keepdims=True))
-    gained = precedence / tf.maximum(most, 1.0)
-
-    # The rows of what is written. The columns of what was written last are made anew
-    # below: of their entries the row gets all, for the column to have a 1.
-    old_rows = _lists(ends, named)
-    before, in_row = _unstack(old_rows)
-    in_column = _other_end(ends, before, named, first_column)
-    in_row *= kept(named)[..., tf.newaxis]
-    entries = in_row * in_column * kept(before)
-    new = weights[..., tf.newaxis] * gained[:, tf.newaxis]
-    new = tf.where(named[..., tf.newaxis] != last[:, tf.newaxis], new, 0.0)
-    new += _lookup(before, entries, last[:, tf.newaxis])
-    entries = tf.where(~_among(before, last), entries, 0.0)
-    rows = _strongest(
-        links_per_slot, (last[:, tf.newaxis], new, new), (before, entries, in_row)
+    ends, precedence = (tf.stop_gradient(part) for part in links)
+    changes = link_changes(
+        lambda numbers: tf.gather(ends, numbers, batch_dims=1),
+        ends.shape[1] // 2,
+        *(precedence, slots, weights, erased),
     )
-
-    # The columns of what was written last, and of what is written now.
-    changed = tf.concat([last, named], axis=-1)
-    old_columns = _lists(ends, changed, first_column)
-    after, in_column = _unstack(old_columns)
-    in_row = _other_end(ends, after, changed)
-    fading = kept(changed)[..., tf.newaxis]
-    in_column *= fading
-    entries = tf.where(~_among(after, named), in_row * in_column, 0.0)
-    new = _lookup(*_unstack(old_columns), named[:, tf.newaxis]) * fading
-    new = tf.where(~_among(changed, last)[..., tf.newaxis], new, 1.0)
-    new_in_row = _lookup(*_unstack(rows), changed[:, tf.newaxis])
-    new_entries = new * tf.linalg.matrix_transpose(new_in_row)
-    new_entries = tf.where(once[:, tf.newaxis], new_entries, 0.0)
-    columns = _strongest(
-        links_per_slot,
-        (named[:, tf.newaxis], new_entries, new),
-        (after, entries, in_column),
-    )
-
-    # What was written last is from now on what is written now. Its slots are all
-    # different, those without a weight as well: a second entry ranks below them.
-    remaining = tf.maximum(1.0 - total, 0.0) * precedence
-    written = weights + _lookup(last, remaining, named)
-    remaining = (last, tf.where(~_among(last, named), remaining, -1.0), remaining)
-    precedence = _strongest(
-        links_per_slot, remaining, (named, tf.where(once, written, -1.0), written)
-    )
-
-    # All lists at once: XLA copies a tensor on which a step makes two scatters.
-    lists, old_lists = (
-        tf.concat(each, axis=1) for each in ((rows, columns), (old_rows, old_columns))
-    )
+    lists, new_precedence = changes.lists, changes.precedence
     if active is not None:
         active = active[:, tf.newaxis, tf.newaxis]
-        precedence = tf.where(active, precedence, links.precedence)
-        lists = tf.where(active[:, tf.newaxis], lists, old_lists)
-    places = tf.concat([_places(named), _places(changed, first_column)], axis=1)
-    return SparseLinks(update(ends, places, lists), precedence)
+        new_precedence = tf.where(active, new_precedence, precedence)
+        lists = tf.where(active[:, tf.newaxis], lists, changes.old_lists)
+    batch = tf.range(tf.shape(lists)[0])[:, tf.newaxis]
+    batch = tf.broadcast_to(batch, tf.shape(changes.numbers))
+    places = tf.stack([batch, changes.numbers], axis=-1)
+    # All lists at once: XLA copies a tensor on which a step makes two scatters.
+    return SparseLinks(update(ends, places, lists), new_precedence)
+
+
+class LinkChanges(NamedTuple):
+    """What becomes of the links by a write."""
+
+    numbers: Any  # [batch, m]: which of the 2 N lists change, duplicates with the same
+    lists: Any  # [batch, m, 2, K_L]: what they become
+    old_lists: Any  # [batch, m, 2, K_L]: what they were
+    precedence: Any  # [batch, 2, K_L]
+
+
+def link_changes(gather, memory_slots, precedence, slots, weights, erased):
+    """The changes of `update_sparse_links`, wherever the lists are kept.
+
+    Args:
+        gather: Function from numbers of lists `[batch, ...]`, in `[0, 2 N)`, to lists
+            `[batch, ..., 2, K_L]`.
+        memory_slots: Integer N.
+        precedence: Tensor `[batch, 2, K_L]`.
+        slots: As for `update_sparse_links`.
+        weights: As for `update_sparse_links`.
+        erased: As for `update_sparse_links`.
+
+    Returns:
+        `LinkChanges`.
+    """
+    write = _Write(slots, weights, erased, precedence)
+    rows = _Lists(gather, 0, memory_slots)
+    columns = _Lists(gather, memory_slots, 0)
+    old_rows, new_rows = _changed_rows(write, rows)
+    old_columns, new_columns = _changed_columns(write, columns, new_rows)
+    changed = tf.concat([write.last, write.slots], axis=-1)
+    return LinkChanges(
+        numbers=tf.concat([rows.numbers(write.slots), columns.numbers(changed)], 1),
+        lists=tf.concat([new_rows, new_columns], axis=1),
+        old_lists=tf.concat([old_rows, old_columns], axis=1),
+        precedence=_changed_precedence(write),
+    )
+
+
+class _Write:
+    """What is written at a step, and what was written last.
+
+    Attributes:
+        slots: Tensor `[batch, writes]`, by the floats that the lists have for them.
+        weights: Tensor `[batch, writes]`, of all heads on each slot, at most 1.
+        once: Boolean tensor `[batch, writes]`, False where a slot was named before.
+        total: Tensor `[batch, 1]`, S.
+        last: Tensor `[batch, K_L]`, the slots of the precedence.
+        precedence: Tensor `[batch, K_L]`, their weights, faded.
+        links_per_slot: Integer K_L.
+    """
+
+    def __init__(self, slots, weights, erased, precedence):
+        dtype = precedence.dtype
+        self.slots, self._erased = tf.cast(slots, dtype), tf.cast(erased, dtype)
+        weights = tf.stop_gradient(tf.convert_to_tensor(weights, dtype))
+        weights = tf.linalg.matvec(same_slots(self.slots, dtype), weights)
+        self.weights = tf.minimum(weights, 1.0)
+        self.once = is_first_occurrence(self.slots)
+        self._counted = tf.where(self.once, self.weights, 0.0)
+        self.total = tf.reduce_sum(self._counted, axis=-1, keepdims=True)
+        self.last, precedence = _unstack(tf.stop_gradient(precedence))
+        self.precedence = precedence * self.kept(self.last)
+        self.links_per_slot = precedence.shape[-1]
+
+    def kept(self, slots):
+        """What is kept of slots `[batch, ...]`: `1 - w`, or 0 if they are erased."""
+        fades = 1.0 - _lookup(self.slots, self._counted, slots)
+        return tf.where(~_among(slots, self._erased), fades, 0.0)
+
+
+class _Lists(NamedTuple):
+    """The rows of the links, or the columns."""
+
+    gather: Any
+    first: int  # the number of slot 0's list
+    other: int  # of its list at the other end: a column's for a row, and so on
+
+    def numbers(self, slots):
+        return tf.cast(slots, tf.int32) + self.first
+
+    def of(self, slots):
+        """The lists of slots `[batch, ...]`."""
+        return self.gather(self.numbers(slots))
+
+    def other_end(self, linked, slots):
+        """The weights that slots have in the lists of what is linked to them.
+
+        Args:
+            linked: Tensor `[batch, n, K_L]`, what the lists of the slots name.
+            slots: Tensor `[batch, n]`.
+
+        Returns:
+            Tensor `[batch, n, K_L]`.
+        """
+        others = _unstack(self.gather(tf.cast(linked, tf.int32) + self.other))
+        return _lookup(*others, slots[..., tf.newaxis, tf.newaxis])[..., 0]
+
+
+def _changed_rows(write, rows):
+    """The rows of what is written: what they were and become.
+
+    The columns of what was written last are made from them: of their entries the row
+    gets all, so that the column has a 1.
+    """
+    most = tf.reduce_sum(write.precedence, axis=-1, keepdims=True)
+    most = tf.maximum(write.total, most)
+    gained = write.precedence / tf.maximum(most, 1.0)
+    last, slots = write.last[:, tf.newaxis], write.slots[..., tf.newaxis]
+
+    old = rows.of(write.slots)
+    before, in_row = _unstack(old)
+    in_column = rows.other_end(before, write.slots)
+    in_row *= write.kept(write.slots)[..., tf.newaxis]
+    entries = in_row * in_column * write.kept(before)
+    new = write.weights[..., tf.newaxis] * gained[:, tf.newaxis]
+    new = tf.where(slots != last, new, 0.0) + _lookup(before, entries, last)
+    entries = tf.where(~_among(before, write.last), entries, 0.0)
+    return old, _strongest(
+        write.links_per_slot, (last, new, new), (before, entries, in_row)
+    )
+
+
+def _changed_columns(write, columns, new_rows):
+    """The columns of what was written last, and of what is written now."""
+    slots = write.slots[:, tf.newaxis]
+    changed = tf.concat([write.last, write.slots], axis=-1)
+    old = columns.of(changed)
+    after, in_column = _unstack(old)
+    in_row = columns.other_end(after, changed)
+    fading = write.kept(changed)[..., tf.newaxis]
+    in_column *= fading
+    entries = tf.where(~_among(after, write.slots), in_row * in_column, 0.0)
+    new = _lookup(*_unstack(old), slots) * fading
+    new = tf.where(~_among(changed, write.last)[..., tf.newaxis], new, 1.0)
+    new_in_row = _lookup(*_unstack(new_rows), changed[:, tf.newaxis])
+    new_entries = new * tf.linalg.matrix_transpose(new_in_row)
+    new_entries = tf.where(write.once[:, tf.newaxis], new_entries, 0.0)
+    return old, _strongest(
+        write.links_per_slot, (slots, new_entries, new), (after, entries, in_column)
+    )
+
+
+def _changed_precedence(write):
+    """What was written last is from now on what is written now.
+
+    Its slots are all different, those without a weight as well: a second entry ranks
+    below them.
+    """
+    remaining = tf.maximum(1.0 - write.total, 0.0) * write.precedence
+    written = write.weights + _lookup(write.last, remaining, write.slots)
+    ranks = tf.where(~_among(write.last, write.slots), remaining, -1.0)
+    return _strongest(
+        write.links_per_slot,
+        (write.last, ranks, remaining),
+        (write.slots, tf.where(write.once, written, -1.0), written),
+    )
 
 
 def follow_links(links, slots):
@@ -213,34 +313,28 @@ def follow_links(links, slots):
     [[0, 1], [0.0, 1.0]]
     """
     ends = tf.stop_gradient(links.link_ends)
-    named, first_column = tf.cast(slots, ends.dtype), ends.shape[1] // 2
-    directions = []
-    for own, other in ((first_column, 0), (0, first_column)):
-        linked, weights = _unstack(_lists(ends, named, own))
-        weights *= _other_end(ends, linked, named, other)
-        directions.append((tf.cast(linked, tf.int32), weights))
-    return tuple(directions)
+    return links_from(
+        lambda numbers: tf.gather(ends, numbers, batch_dims=1),
+        ends.shape[1] // 2,
+        slots,
+    )
 
 
-def _lists(ends, slots, first=0):
-    """Rows, or columns from the `first` on, of slots `[batch, ...]`."""
-    return tf.gather(ends, tf.cast(slots, tf.int32) + first, batch_dims=1)
-
-
-def _other_end(ends, linked, slots, first=0):
-    """The weights that slots have in the lists of what is linked to them.
+def links_from(gather, memory_slots, slots):
+    """What `follow_links` returns, wherever the lists are kept.
 
     Args:
-        ends: Tensor `[batch, 2 N, 2, K_L]`.
-        linked: Tensor `[batch, n, K_L]`, what the lists of the slots name.
-        slots: Tensor `[batch, n]`.
-        first: Integer, see `_lists`.
-
-    Returns:
-        Tensor `[batch, n, K_L]`.
+        gather: As for `link_changes`.
+        memory_slots: Integer N.
+        slots: Integer tensor `[batch, n]`.
     """
-    others = _unstack(_lists(ends, linked, first))
-    return _lookup(*others, slots[..., tf.newaxis, tf.newaxis])[..., 0]
+    directions = []
+    for first, other in ((memory_slots, 0), (0, memory_slots)):
+        lists = _Lists(gather, first, other)
+        linked, weights = _unstack(lists.of(slots))
+        weights *= lists.other_end(linked, tf.cast(slots, weights.dtype))
+        directions.append((tf.cast(linked, tf.int32), weights))
+    return tuple(directions)
 
 
 def _unstack(lists):
@@ -299,10 +393,3 @@ def _strongest(count, *entries):
         for values in (slots, weights)
     )
     return tf.stack([slots, tf.where(ranks > 0.0, weights, 0.0)], axis=-2)
-
-
-def _places(slots, first=0):
-    """Where the lists of slots `[batch, n]` stand, `[batch, n, 2]`."""
-    slots = tf.cast(slots, tf.int32) + first
-    batch = tf.range(tf.shape(slots)[0])[:, tf.newaxis]
-    return tf.stack([tf.broadcast_to(batch, tf.shape(slots)), slots], axis=-1)

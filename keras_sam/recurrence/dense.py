@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_sam.recurrence.masks import where_active
+from keras_sam.ops.masks import where_active
 
 
 class DenseRecurrence:

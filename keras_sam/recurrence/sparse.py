@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from keras_sam.ops.sparse import is_first_occurrence, row_numbers
 from keras_sam.recurrence.buffers import BufferMemory, InPlace, Values
-from keras_sam.recurrence.masks import where_active
+from keras_sam.ops.masks import where_active
 from keras_sam.recurrence.replay import RecordedMemory
 from keras_sam.recurrence.weight_gradients import STEPS_PER_PRODUCT, WeightGradients
 

@@ -1,0 +1,317 @@
+"""A large memory written once, and what one request changes of it.
+
+The frozen memory is stored once and never changed. A request has copies of its own of
+the few slots that it touches: a slot is copied the first time that it may be written or
+is read, and from then on the request sees its own copy. So the request costs what it
+touches, in time and in memory, however large the frozen memory is; it leaves nothing
+behind; and any number of requests share the same frozen words.
+
+The things that look at a whole memory become:
+
+- *What a slot holds*: the request's own copy if it has one, else the frozen word.
+- *The least recently accessed slot*: the frozen slots are sorted once, by their last
+  access. All that the request accesses is later than that. Before each step the
+  request copies the first slots of this order that it has not yet, so that the slot
+  looked for is always among its own.
+- *The words most like a query*: the best of those found among the frozen words, by the
+  index, without the slots that the request has copies of, and of all of its copies,
+  which are compared one by one.
+- *The links of a slot*: the request's own lists where it has changed them, else the
+  frozen ones.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_sam.cells.sparse_memory import SparseMemory
+from keras_sam.ops.masks import where_active
+from keras_sam.ops.selection import largest
+from keras_sam.ops.similarity import similarity
+from keras_sam.ops.sparse import is_first_occurrence
+from keras_sam.ops.sparse_linkage import link_changes, links_from
+
+
+class Copies(NamedTuple):
+    """The slots that a request has copies of; C of them, at most."""
+
+    slots: Any  # [batch, C]: their numbers; -1 where there is room
+    ages: Any  # [batch, C]: order of the last access: below 0 if before the request
+    rows: Any  # [batch, C, W]
+
+
+class LinkCopies(NamedTuple):
+    """The lists of links that a request has changed, see `keras_sam.ops.SparseLinks`."""
+
+    numbers: Any  # [batch, C]: which of the 2 N lists; -1 where there is room
+    lists: Any  # [batch, C, 2, K_L]
+    precedence: Any  # [batch, 2, K_L]
+
+
+class OverlayTensors(NamedTuple):
+    """What a request has of its own."""
+
+    copies: Any  # Copies
+    time: Any  # [batch, 1], of the next step, from 0
+    links: Any  # LinkCopies, or () where there are none
+
+
+class FrozenMemory:
+    """The memory that all requests share.
+
+    Args:
+        cell: A sparse cell.
+        state: Its `State`, of a batch of one.
+        index: A `keras_sam.index.Index`, by which frozen words are found.
+
+    Attributes:
+        resources: `tf.Module`, what a SavedModel has to hold.
+    """
+
+    def __init__(self, cell, state, index):
+        self.slots, self.word_size = cell.memory_slots, cell.word_size
+        order = tf.argsort(state.last_access[0, : self.slots], stable=True)
+        values = [state.memory[0], order, tf.argsort(order)]
+        if cell.link_fields:
+            values += [state.link_ends[0], state.precedence]
+        # Variables: constants would be part of the graph, which has to be small.
+        self.resources = tf.Module()
+        self.resources.parts = [tf.Variable(v, trainable=False) for v in values]
+        self.words, self.order, self.rank, *links = self.resources.parts
+        self.link_ends, self._precedence = links or (None, None)
+        is_the_cells = type(index) is type(cell.index) and index.get_config() == (
+            cell.index.get_config()
+        )
+        self._index = index.freeze(
+            self.words,
+            cell.reads_per_head,
+            state.index if is_the_cells else None,
+        )
+        self.resources.index = self._index.resources
+
+    def search(self, queries, without):
+        """Frozen slots like the queries, `[batch, heads, n]`.
+
+        Args:
+            queries: Tensor `[batch, heads, W]`.
+            without: Integer tensor `[batch, C]`: slots that need not be among them.
+        """
+        return self._index.search(queries, without)
+
+    def first_tensors(self, slots):
+        """A request's tensors before its first step.
+
+        Args:
+            slots: Integer tensor `[batch, n]`, copied at once.
+        """
+        batch = tf.shape(slots)[0]
+        copies = Copies(
+            tf.fill((batch, 1), -1),
+            tf.zeros((batch, 1), tf.int32),
+            tf.zeros((batch, 1, self.word_size), self.words.dtype),
+        )
+        links = ()
+        if self.link_ends is not None:
+            precedence = tf.repeat(self._precedence, batch, axis=0)
+            shape = (batch, 1, *precedence.shape[1:])
+            lists = tf.zeros(shape, precedence.dtype)
+            links = LinkCopies(tf.fill((batch, 1), -1), lists, precedence)
+        tensors = OverlayTensors(copies, tf.zeros((batch, 1), tf.int32), links)
+        memory = OverlayMemory(self, tensors)
+        memory.gather(slots)
+        return memory.tensors
+
+
+class OverlayMemory(SparseMemory):
+    """A frozen memory as one request sees it at a step.
+
+    Args:
+        frozen: `FrozenMemory`.
+        tensors: `OverlayTensors`.
+        active: Boolean tensor `[batch]`, the sequences in which the step counts, or
+            None for all.
+    """
+
+    def __init__(self, frozen, tensors, active=None):
+        self._frozen, self.tensors, self._active = frozen, tensors, active
+
+    def choose(self, function):
+        return function()
+
+    def least_recently_accessed(self, count):
+        self._copy(self._next_in_order(count))
+        copies = self.tensors.copies
+        # Of equally old ones the lowest number: in one whole number for both.
+        ages = tf.cast(copies.ages, tf.int64) * 2**25
+        ages += tf.cast(copies.slots, tf.int64)
+        ages = tf.where(copies.slots >= 0, ages, tf.int64.max)
+        _, oldest = tf.math.top_k(-ages, count)
+        return tf.gather(copies.slots, oldest, batch_dims=1)
+
+    def gather(self, slots):
+        flat = tf.reshape(slots, (-1, math.prod(slots.shape[1:])))
+        self._copy(flat)
+        copies = self.tensors.copies
+        rows = tf.gather(copies.rows, _places(copies.slots, flat), batch_dims=1)
+        return tf.reshape(rows, (-1, *slots.shape[1:], rows.shape[-1]))
+
+    def write(self, slots, rows, old_rows, weights, erased):
+        copies, links = self.tensors.copies, self.tensors.links
+        rows = self._if_active(rows, old_rows)
+        rows = _scatter(copies.rows, _places(copies.slots, slots), rows)
+        self._set(copies=copies._replace(rows=rows))
+        if links:
+            self._write_links(links, slots, weights, erased)
+
+    def search(self, queries, count):
+        copies, frozen = self.tensors.copies, self._frozen
+        found = frozen.search(queries, copies.slots)
+        is_copied = tf.reduce_any(
+            found[..., tf.newaxis] == copies.slots[:, tf.newaxis, tf.newaxis], axis=-1
+        )
+        own = tf.tile(copies.slots[:, tf.newaxis], (1, queries.shape[1], 1))
+        # Both kinds side by side; what does not count, after all slots.
+        nothing = frozen.slots
+        candidates = tf.concat(
+            [tf.where(is_copied, nothing, found), tf.where(own >= 0, own, nothing)], -1
+        )
+        scores = tf.concat(
+            [
+                similarity(queries, _take(frozen.words, found)),
+                similarity(queries, copies.rows[:, tf.newaxis]),
+            ],
+            axis=-1,
+        )
+        # In the order of the slots: of equally alike ones the lowest comes first.
+        order = tf.argsort(candidates, axis=-1)
+        candidates = tf.gather(candidates, order, batch_dims=2)
+        scores = tf.gather(scores, order, batch_dims=2)
+        again = candidates[..., 1:] == candidates[..., :-1]
+        again = tf.pad(again, [[0, 0], [0, 0], [1, 0]])
+        lowest = tf.constant(-np.inf, scores.dtype)
+        scores = tf.where(again | (candidates == nothing), lowest, scores)
+        _, best = largest(scores, count)
+        return tf.gather(candidates, best, batch_dims=2)
+
+    def follow_links(self, slots):
+        return links_from(self._lists, self._frozen.slots, slots)
+
+    def mark_accessed(self, slots, accessed):
+        copies, time = self.tensors.copies, self.tensors.time
+        if self._active is not None:
+            accessed &= self._active[:, tf.newaxis]
+        places = _places(copies.slots, slots)
+        ages = tf.gather(copies.ages, places, batch_dims=1)
+        ages = _scatter(copies.ages, places, tf.where(accessed, time, ages))
+        later = self._if_active(time + 1, time)
+        self._set(copies=copies._replace(ages=ages), time=later)
+
+    def _copy(self, slots):
+        """Makes copies of slots `[batch, n]`, where there are none yet."""
+        copies, frozen = self.tensors.copies, self._frozen
+        ages = _take(frozen.rank, slots) - frozen.slots
+        words = _take(frozen.words, slots)
+        numbers, values = _extend(copies.slots, copies[1:], slots, [ages, words])
+        self._set(copies=Copies(numbers, *values))
+
+    def _next_in_order(self, count):
+        """The first frozen slots, by last access, of which there are no copies.
+
+        So many; others if there are not so many.
+        """
+        slots, frozen = self.tensors.copies.slots, self._frozen
+        # Of the first so many in the order at least those few are missing.
+        enough = tf.shape(slots)[1] + count
+        ranks = _take(frozen.rank, tf.maximum(slots, 0))
+        ranks = tf.where(slots >= 0, tf.minimum(ranks, enough), enough)
+        missing = tf.ones((tf.shape(ranks)[0], enough + 1), tf.int32)
+        missing = _scatter(missing, ranks, tf.zeros_like(ranks))
+        _, ranks = tf.math.top_k(missing[:, :enough], count)
+        return _take(frozen.order, tf.minimum(ranks, frozen.slots - 1))
+
+    def _lists(self, numbers):
+        """The lists of links `[batch, ..., 2, K_L]` with these numbers."""
+        links = self.tensors.links
+        flat = tf.reshape(numbers, (-1, math.prod(numbers.shape[1:])))
+        own = tf.gather(links.lists, _places(links.numbers, flat), batch_dims=1)
+        is_own = tf.reduce_any(_same(links.numbers, flat), axis=-1)
+        frozen = _take(self._frozen.link_ends, flat)
+        lists = tf.where(is_own[..., tf.newaxis, tf.newaxis], own, frozen)
+        return tf.reshape(lists, (-1, *numbers.shape[1:], *lists.shape[2:]))
+
+    def _write_links(self, links, slots, weights, erased):
+        changes = link_changes(
+            self._lists, self._frozen.slots, links.precedence, slots, weights, erased
+        )
+        lists = self._if_active(changes.lists, changes.old_lists)
+        numbers, (own,) = _extend(
+            links.numbers, [links.lists], changes.numbers, [lists]
+        )
+        own = _scatter(own, _places(numbers, changes.numbers), lists)
+        precedence = self._if_active(changes.precedence, links.precedence)
+        self._set(links=LinkCopies(numbers, own, precedence))
+
+    def _if_active(self, new, old):
+        if self._active is None:
+            return new
+        return where_active(self._active, new, old)
+
+    def _set(self, **tensors):
+        self.tensors = self.tensors._replace(**tensors)
+
+
+def _extend(keys, values, wanted, new_values):
+    """With keys that are not there yet, and their values.
+
+    Args:
+        keys: Integer tensor `[batch, C]`, -1 where there is none.
+        values: List of tensors `[batch, C, ...]`.
+        wanted: Integer tensor `[batch, n]`, keys, duplicates allowed.
+        new_values: List of tensors `[batch, n, ...]`, for those that are new.
+
+    Returns:
+        The keys, and the list of values, with as much room as the longest sequence
+        needs.
+    """
+    new = is_first_occurrence(wanted) & ~tf.reduce_any(_same(keys, wanted), axis=-1)
+    count = tf.reduce_sum(tf.cast(keys >= 0, tf.int32), axis=1, keepdims=True)
+    places = count + tf.cumsum(tf.cast(new, tf.int32), axis=1) - 1
+    size = tf.shape(keys)[1] + wanted.shape[1]
+    # What is not new is thrown to a place after all.
+    places = tf.where(new, places, size)
+    used = tf.maximum(1, tf.reduce_max(tf.where(new, places + 1, count)))
+
+    def extended(old, values, filling):
+        room = [[0, 0], [0, wanted.shape[1] + 1]] + [[0, 0]] * (old.shape.rank - 2)
+        padded = tf.pad(old, room, constant_values=filling)
+        return _scatter(padded, places, values)[:, :used]
+
+    return extended(keys, wanted, -1), [
+        extended(old, new, 0) for old, new in zip(values, new_values, strict=True)
+    ]
+
+
+def _same(keys, wanted):
+    """Which of the keys `[batch, C]` each wanted one is: `[batch, n, C]`."""
+    return wanted[..., tf.newaxis] == keys[:, tf.newaxis]
+
+
+def _places(keys, wanted):
+    """Where among the keys wanted ones `[batch, n]` are; anywhere, if they are not."""
+    same = tf.cast(_same(keys, wanted), tf.int8)
+    return tf.argmax(same, axis=-1, output_type=tf.int32)
+
+
+def _take(variable, slots):
+    """A few entries of a variable."""
+    # Read first, which copies nothing. A gather straight from a variable would make
+    # every later reading of it a copy, of all of it.
+    return tf.gather(tf.convert_to_tensor(variable), slots)
+
+
+def _scatter(values, places, updates):
+    batch = tf.range(tf.shape(places)[0])[:, tf.newaxis]
+    places = tf.stack([tf.broadcast_to(batch, tf.shape(places)), places], axis=-1)
+    return tf.tensor_scatter_nd_update(values, places, updates)
