@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_sam
-from keras_sam.recurrence import bucket_length
+from keras_sam.recurrence.operation import padded_length
 
 SIZES = {"units": 6, "word_size": 4, "read_heads": 2, "output_size": 3}
 
@@ -268,16 +268,16 @@ def test_trains_in_fit_and_answers_after_reload(tmp_path):
     np.testing.assert_allclose(reloaded.predict(inputs, verbose=0), expected, atol=1e-6)
 
 
-def test_bucket_length_wastes_at_most_an_eighth_with_few_lengths():
+def test_padded_length_wastes_at_most_an_eighth_with_few_lengths():
     for length in [*range(1, 300), 1000, 4097, 100_001]:
-        bucket = bucket_length(length)
+        bucket = padded_length(length)
         assert length <= bucket <= length * 9 / 8
-        assert int(bucket_length(tf.constant(length))) == bucket
-    assert len({bucket_length(length) for length in range(64, 129)}) <= 9
+        assert int(padded_length(tf.constant(length))) == bucket
+    assert len({padded_length(length) for length in range(64, 129)}) <= 9
 
 
 def test_jit_compile_refuses_what_cannot_be_compiled():
-    with pytest.raises(ValueError, match="needs an index.*Received: .*unroll=True"):
+    with pytest.raises(ValueError, match="needs unroll=False.*Received: unroll=True"):
         keras_sam.SAM(4, 8, 3, unroll=True, jit_compile=True)
 
 
@@ -319,6 +319,22 @@ def copies_in_loops(program, size):
     return found
 
 
+def compiled_programs(layer, inputs, states):
+    """A layer's forward and backward pass as XLA has compiled them, two texts."""
+    operation = layer._operation(jit_compile=True)
+    weights = [tf.convert_to_tensor(weight) for weight in layer.cell.weights]
+    arguments = ([inputs, *states], weights, [], None, tf.constant(16), False)
+    results, _, records = operation.forward_program(*arguments, True)
+    upstream = [tf.ones_like(result) for result in results]
+    return [
+        program.experimental_get_compiler_ir(*arguments, *more)(stage="optimized_hlo")
+        for program, more in (
+            (operation.forward_program, [True]),
+            (operation.backward_program, [records, upstream]),
+        )
+    ]
+
+
 # Of an SDNC the candidates to be read, compared with one another, are 18,496 numbers.
 @pytest.mark.parametrize(
     ("layer_class", "slots"), [(keras_sam.SAM, 4099), (keras_sam.SDNC, 8209)]
@@ -328,25 +344,10 @@ def test_compiled_loops_copy_no_memory(layer_class, slots):
     layer = layer_class(5, slots, words, index="exact", return_sequences=True)
     inputs = tf.zeros((1, 16, 3))
     layer.build(inputs.shape)
-    arguments = (
-        (inputs, *layer.get_initial_state(1)),
-        None,
-        tf.constant(16),
-        False,
-    )
-    recurrence = layer._recurrences[True]
-    results, residuals = recurrence.forward_program(*arguments)
-    upstream = [tf.ones_like(result) for result in results]
-    programs = [
-        recurrence.forward_program.experimental_get_compiler_ir(*arguments),
-        recurrence.backward_program.experimental_get_compiler_ir(
-            *arguments, residuals, upstream
-        ),
-    ]
-    for program in programs:
+    for program in compiled_programs(layer, inputs, layer.get_initial_state(1)):
         # The exact index compares 1,024 words of 6 numbers at a time: not as many
         # numbers as half of the memory has, which a shuffled copy would have.
-        assert not copies_in_loops(program(stage="optimized_hlo"), slots * words // 2)
+        assert not copies_in_loops(program, slots * words // 2)
 
 
 def test_copies_in_loops_are_seen():

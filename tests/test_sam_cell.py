@@ -19,7 +19,8 @@ from test_twin_agreement import (
 )
 from reference import common, sam
 
-from keras_sam import SAM, SAMCell, usage
+from keras_sam import SAM, SAMCell
+from keras_sam.ops import recency
 
 BATCH, STEPS, FEATURES, UNITS, OUTPUTS, WORDS = 3, 20, 5, 7, 4, 4
 TOLERANCES = {"float32": 1e-5, "float64": 1e-9}
@@ -565,7 +566,7 @@ def test_times_beyond_what_floats_count():
     # Two sequences cross in the middle, at different steps, one does not.
     offset = np.array([[2**24 - 16], [2**24 - 20], [1000]], "float32")
     last_access = early.last_access.numpy()
-    touched = (last_access >= 2.0) & (last_access < usage.LATEST_TIME)
+    touched = (last_access >= 2.0) & (last_access < recency.LATEST_TIME)
     late = early._replace(
         last_access=tf.constant(np.where(touched, last_access + offset, last_access)),
         time=early.time + offset,

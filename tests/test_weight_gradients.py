@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sam.weight_gradients import WeightGradients
+from keras_sam.recurrence.weight_gradients import WeightGradients
 
 BATCH, STEPS, CHUNK = 2, 11, 4
 RNG = np.random.default_rng(0)
@@ -32,17 +32,26 @@ def summed_by_chunks(weights, jit_compile):
     variables = list(weights.values())
     seen = []
 
+    def named(values):
+        return dict(zip(weights, values, strict=True))
+
     @tf.function(jit_compile=jit_compile, autograph=False)
     def run():
-        gradients = WeightGradients(variables, lambda: step(INPUTS[0], weights))
+        tensors = [tf.convert_to_tensor(variable) for variable in variables]
+        gradients = WeightGradients(
+            tensors,
+            lambda values, batch: step(
+                tf.zeros((batch, 3), INPUTS.dtype), named(values)
+            ),
+        )
 
         def one(t, sums, factors):
-            with gradients.watch() as watched:
-                output = step(INPUTS[t], weights)
+            watched = gradients.watch()
+            output = step(INPUTS[t], named(watched.weights))
             seen.append([product.position for product in watched.products])
             new = tf.gradients(
                 [tf.sin(output)],
-                watched.tensors,
+                watched.analyze(),
                 unconnected_gradients=tf.UnconnectedGradients.ZERO,
             )
             return t + 1, *watched.add(sums, factors, t, new)
@@ -52,7 +61,7 @@ def summed_by_chunks(weights, jit_compile):
             t, sums, factors = tf.while_loop(
                 lambda t, *_: t < end,
                 one,
-                (t, sums, gradients.no_factors(CHUNK, BATCH)),
+                (t, sums, gradients.empty_factors(CHUNK, BATCH)),
             )
             return t, gradients.multiply(sums, factors)
 
@@ -86,7 +95,7 @@ def test_sums_equal_those_of_a_tape_under_xla():
     check(jit_compile=True)
 
 
-def test_frozen_weights():
-    gradients = WeightGradients([], lambda: INPUTS[0] + 1.0)
-    assert gradients.zeros() == gradients.no_factors(CHUNK, BATCH) == []
+def test_no_weights():
+    gradients = WeightGradients([], lambda weights, batch: INPUTS[0] + 1.0)
+    assert gradients.zeros() == gradients.empty_factors(CHUNK, BATCH) == []
     assert gradients.multiply([], []) == []

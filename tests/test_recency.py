@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_sam import usage
+from keras_sam.ops import recency
 
 SIZES = [1, 5, 32, 33, 1024, 1025, 4099, 40000]
 
@@ -20,28 +20,28 @@ def oldest_first(times):
 
 
 def tree_of(times, dtype="float32"):
-    return usage.build_tree(tf.constant(times, dtype))
+    return recency.build_tree(tf.constant(times, dtype))
 
 
 def assert_tree_over(levels, times):
     """That the leaves are these times and each inner node the least below it."""
-    sizes = usage.level_sizes(times.shape[-1])
+    sizes = recency.level_sizes(times.shape[-1])
     assert [tuple(level.shape) for level in levels] == [(len(times), n) for n in sizes]
     leaves = np.asarray(levels[0])
     np.testing.assert_array_equal(leaves[:, : times.shape[-1]], times)
     # What only fills a group up is never the oldest.
-    assert np.all(leaves[:, times.shape[-1] :] > usage.LATEST_TIME)
+    assert np.all(leaves[:, times.shape[-1] :] > recency.LATEST_TIME)
     for children, parents in zip(levels[:-1], levels[1:], strict=True):
-        least = np.min(np.reshape(children, (len(times), -1, usage.BRANCHING)), -1)
+        least = np.min(np.reshape(children, (len(times), -1, recency.BRANCHING)), -1)
         parents = np.asarray(parents)
         np.testing.assert_array_equal(parents[:, : least.shape[-1]], least)
-        assert np.all(parents[:, least.shape[-1] :] > usage.LATEST_TIME)
+        assert np.all(parents[:, least.shape[-1] :] > recency.LATEST_TIME)
 
 
 def assert_finds_the_oldest(levels, times, counts=(1, 2, 3, 4)):
     expected = oldest_first(times)
     for count in {min(count, times.shape[-1]) for count in counts}:
-        found = usage.least_recently_accessed(levels, count)
+        found = recency.least_recently_accessed(levels, count)
         assert found.dtype == tf.int32
         np.testing.assert_array_equal(found, expected[:, :count])
 
@@ -75,7 +75,7 @@ def marked(times, named, accessed, time):
     ],
 )
 def test_level_sizes(slots, sizes):
-    assert usage.level_sizes(slots) == sizes
+    assert recency.level_sizes(slots) == sizes
 
 
 @pytest.mark.parametrize("slots", SIZES)
@@ -92,7 +92,7 @@ def test_random_accesses_are_those_of_a_sorted_row(slots):
             named[:, 1:5] = oldest_first(times)[:, :4]
             accessed[:] = True
         time = np.array([3.0 + step, 100.0 + 2 * step])
-        levels = usage.mark_accessed(
+        levels = recency.mark_accessed(
             levels,
             tf.constant(named),
             tf.constant(accessed),
@@ -107,22 +107,22 @@ def test_random_accesses_are_those_of_a_sorted_row(slots):
 def test_more_slots_than_a_group_has(slots):
     times = np.random.default_rng(0).integers(4, size=(3, slots)).astype(float)
     for count in (33, 34, 40, slots):
-        found = usage.least_recently_accessed(tree_of(times), count)
+        found = recency.least_recently_accessed(tree_of(times), count)
         np.testing.assert_array_equal(found, oldest_first(times)[:, :count])
 
 
 def test_ties_between_cousins_go_to_the_lowest_number():
     times = np.full((1, 4099), 9.0)
     times[0, [4000, 70, 33, 1056]] = 2.0
-    found = usage.least_recently_accessed(tree_of(times), 4)
+    found = recency.least_recently_accessed(tree_of(times), 4)
     np.testing.assert_array_equal(found, [[33, 70, 1056, 4000]])
     # The group with the oldest slot comes first on the way down, but its second
     # slot ties with one in a group of lower numbers.
     times[0, [4000, 4001]] = 1.0, 2.0
-    found = usage.least_recently_accessed(tree_of(times), 4)
+    found = recency.least_recently_accessed(tree_of(times), 4)
     np.testing.assert_array_equal(found, [[4000, 33, 70, 1056]])
     times[0, [33, 70, 1056]] = 2.0, 3.0, 3.0
-    found = usage.least_recently_accessed(tree_of(times), 3)
+    found = recency.least_recently_accessed(tree_of(times), 3)
     np.testing.assert_array_equal(found, [[4000, 33, 4001]])
 
 
@@ -132,9 +132,9 @@ def test_a_fresh_memory_is_filled_from_the_first_slot_on(count):
     levels = tree_of(np.zeros((2, slots)))
     order = []
     for step in range(-(-slots // count)):
-        found = usage.least_recently_accessed(levels, count)
+        found = recency.least_recently_accessed(levels, count)
         order.append(found)
-        levels = usage.mark_accessed(
+        levels = recency.mark_accessed(
             levels, found, tf.ones((2, count), bool), tf.fill((2,), 2.0 + step)
         )
     order = np.concatenate(order, axis=1)[:, :slots]
@@ -145,7 +145,7 @@ def test_accesses_that_do_not_count_change_nothing():
     rng = np.random.default_rng(1)
     levels = tree_of(rng.integers(5, size=(2, 1025)))
     named, _ = random_accesses(rng, 1025, accesses=6)
-    after = usage.mark_accessed(
+    after = recency.mark_accessed(
         levels, tf.constant(named), tf.zeros((2, 6), bool), tf.constant([9.0, 9.0])
     )
     for one, other in zip(levels, after, strict=True):
@@ -159,7 +159,7 @@ def test_any_accesses_of_any_tree(data):
     slots = data.draw(st.integers(1, 20), "slots")
     row = st.lists(st.integers(0, 3), min_size=slots, max_size=slots)
     times = np.array([data.draw(row, "times") for _ in range(2)], float)
-    with mock.patch.object(usage, "BRANCHING", data.draw(st.integers(2, 4), "width")):
+    with mock.patch.object(recency, "BRANCHING", data.draw(st.integers(2, 4), "width")):
         levels = tree_of(times)
         for step in range(data.draw(st.integers(0, 4), "steps")):
             named = st.lists(st.integers(0, slots - 1), min_size=4, max_size=4)
@@ -167,7 +167,7 @@ def test_any_accesses_of_any_tree(data):
             counting = data.draw(st.sets(st.integers(0, slots - 1)), "counting")
             accessed = np.isin(named, list(counting))
             time = np.array([4.0, 4.0 - step])  # A time may even go back.
-            levels = usage.mark_accessed(
+            levels = recency.mark_accessed(
                 levels,
                 tf.constant(named, tf.int32),
                 tf.constant(accessed),
@@ -185,7 +185,7 @@ UNTOUCHED, GIVEN, ANCIENT = 0, 1, 5
 
 def late_times(slots):
     """Exact times of a sequence that has run for long, and its next time."""
-    now = usage.LATEST_TIME - 3
+    now = recency.LATEST_TIME - 3
     times = np.random.default_rng(2).integers(now - 40, now, size=slots)
     times[[3, slots - 1]], times[[5, 8]], times[7] = UNTOUCHED, GIVEN, ANCIENT
     return times, now
@@ -198,16 +198,16 @@ def test_rebase_keeps_the_order_and_every_recent_time(slots, dtype):
     short = np.where(long > ANCIENT, long - now + 50, long)
     exact = np.stack([long, short])  # These count on beyond 2^24.
     times, levels = tf.constant([[now], [50]], dtype), tree_of(exact, dtype)
-    moved, shift = None, usage.LATEST_TIME // 2
+    moved, shift = None, recency.LATEST_TIME // 2
     for step in range(9):
-        new_times, new_levels = usage.rebase(times, levels)
+        new_times, new_levels = recency.rebase(times, levels)
         if np.any(new_times != times):
             assert moved is None and step == 2  # At 2^24 - 1.
             moved = step
             assert new_times[0, 0] == times[0, 0] - shift
         times, levels = new_times, new_levels
         assert times.dtype == levels[0].dtype == dtype
-        assert np.max(times) < usage.LATEST_TIME
+        assert np.max(times) < recency.LATEST_TIME
 
         leaves = levels[0].numpy()[:, :slots]
         assert_tree_over(levels, leaves)
@@ -222,10 +222,10 @@ def test_rebase_keeps_the_order_and_every_recent_time(slots, dtype):
         assert_finds_the_oldest(levels, leaves)
 
         # The oldest one, which may be an untouched one, and two by number.
-        oldest = usage.least_recently_accessed(levels, 1)
+        oldest = recency.least_recently_accessed(levels, 1)
         named = tf.concat([oldest, [[step, 9], [step, 9]]], axis=1)
         accessed = tf.ones((2, 3), bool)
-        levels = usage.mark_accessed(levels, named, accessed, times[:, 0])
+        levels = recency.mark_accessed(levels, named, accessed, times[:, 0])
         exact = marked(exact, named, accessed.numpy(), [now + step, 50 + step])
         times += 1.0
     assert moved is not None
@@ -238,11 +238,11 @@ def test_rebase_keeps_the_order_and_every_recent_time(slots, dtype):
 def test_rebase_makes_room_for_the_steps_to_come_and_not_before_it_must(steps):
     times = np.array([[0.0, 1.0, 2.0, 2.0**24 - 90, *[3.0] * 29]])
     last = 2.0**24 - 1 - float(steps)
-    time, levels = usage.rebase(tf.constant([[last]]), tree_of(times), steps)
+    time, levels = recency.rebase(tf.constant([[last]]), tree_of(times), steps)
     assert time[0, 0] == last
     assert_tree_over(levels, times)
     padding = levels[0][:, 33:]
-    time, levels = usage.rebase(tf.constant([[last + 1]]), tree_of(times), steps)
+    time, levels = recency.rebase(tf.constant([[last + 1]]), tree_of(times), steps)
     assert time[0, 0] == last + 1 - 2**23
     assert_tree_over(levels, np.array([[0.0, 1.0, 1.0, 2.0**23 - 90, *[1.0] * 29]]))
     np.testing.assert_array_equal(levels[0][:, 33:], padding)
@@ -254,18 +254,18 @@ def test_rebase_makes_room_for_the_steps_to_come_and_not_before_it_must(steps):
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_graph_and_xla_do_the_same(jit_compile):
     def step(levels, time, named, accessed):
-        time, levels = usage.rebase(time, levels)
-        oldest = usage.least_recently_accessed(levels, 3)
+        time, levels = recency.rebase(time, levels)
+        oldest = recency.least_recently_accessed(levels, 3)
         named = tf.concat([oldest, named], axis=1)
         accessed = tf.concat([tf.ones_like(oldest, tf.bool), accessed], axis=1)
-        levels = usage.mark_accessed(levels, named, accessed, time[:, 0])
+        levels = recency.mark_accessed(levels, named, accessed, time[:, 0])
         return levels, time + 1.0, oldest
 
     def any_batch(*sizes, dtype=tf.float32):
         return tf.TensorSpec([None, *sizes], dtype)
 
     # As in Keras, which traces for a batch of any size.
-    levels = [any_batch(size) for size in usage.level_sizes(1100)]
+    levels = [any_batch(size) for size in recency.level_sizes(1100)]
     named, accessed = any_batch(5, dtype=tf.int32), any_batch(5, dtype=tf.bool)
     compiled = tf.function(
         step,
