@@ -81,14 +81,18 @@ class Operation:
         """The forward pass, whose gradient is the backward pass."""
         arguments = (inputs, weights, seeds, mask, steps, training)
         results, new_seeds, records = self.forward_program(*arguments, recorded)
-        results = [_without(_RELOADED, result) for result in results]
+        results = [_without_reloaded_gradient(result) for result in results]
+        # With two tapes TensorFlow differentiates all that the backward pass uses.
+        records = tf.nest.map_structure(tf.stop_gradient, records)
 
         def gradient(*upstream):
             # Who called without a tape and asks all the same, such as the gradient of a
             # function that holds the call, waits for a second forward pass.
             kept = records if recorded else self.forward_program(*arguments, True)[-1]
             gradients = self.backward_program(*arguments, kept, list(upstream))
-            return [_without(_SECOND, gradient) for gradient in gradients]
+            return _compat.custom_gradient(
+                lambda *gradients: list(gradients), _no_second_derivatives, gradients
+            )
 
         results = _compat.custom_gradient(
             lambda *_: results, gradient, [*inputs, *weights]
@@ -139,21 +143,23 @@ def _function(method, jit_compile):
     )
 
 
-_RELOADED = (
-    "A sequence of keras_sam in a SavedModel has no gradient. Train the model that it "
-    "was exported from: save it with model.save('model.keras') and load it with "
-    "keras.models.load_model."
-)
-_SECOND = (
-    "A sequence of keras_sam has no second derivatives, which a gradient taken within "
-    "another tape asks for. Use the layer's cell in keras.layers.RNN, which has second "
-    "derivatives, or take the gradient outside of that tape."
-)
+def _without_reloaded_gradient(tensor):
+    # In a SavedModel the gradient is not that of `_compat.custom_gradient`. What
+    # TensorFlow then finds is this.
+    return tf.raw_ops.PreventGradient(
+        input=tensor,
+        message="A sequence of keras_sam in a SavedModel has no gradient. Train the "
+        "Keras model: save it with model.save('model.keras') and load it with "
+        "keras.models.load_model.",
+    )
 
 
-def _without(message, tensor):
-    """The tensor, without a gradient: who asks for it gets a LookupError."""
-    return tf.raw_ops.PreventGradient(input=tensor, message=message)
+def _no_second_derivatives(*upstream):
+    raise NotImplementedError(
+        "A sequence of keras_sam has no second derivatives, which a gradient taken "
+        "within another tape asks for. Use the layer's cell in keras.layers.RNN, which "
+        "has them, or take the gradient outside of that tape."
+    )
 
 
 def padded_length(length):
