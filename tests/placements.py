@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 
 import keras_sam
@@ -263,8 +262,8 @@ class Placement:
     # From a function that makes the layer, and `eagerly`, to a Fitted or Taped.
     place: Callable
     outer: bool = False
-    # XLA compiles the whole model.
-    slow: bool = False
+    # So like another one that it is left to `python -m pytest -m slow`.
+    variant: bool = False
 
 
 def fitted(make_model, **kwargs):
@@ -275,12 +274,18 @@ PLACEMENTS = [
     Placement("sequential_with_input", fitted(sequential_with_input)),
     Placement("sequential_without_input", fitted(sequential_without_input)),
     Placement("functional", fitted(functional)),
-    Placement("functional_of_any_length", fitted(functional_of_any_length)),
+    Placement(
+        "functional_of_any_length", fitted(functional_of_any_length), variant=True
+    ),
     Placement("subclassed_model", fitted(Subclassed)),
     Placement("subclassed_model_built_by_fit", fitted(Subclassed, built_by="fit")),
     Placement("custom_layer_without_build", fitted(custom_layer_without_build)),
-    Placement("custom_layer_in_a_sequential", fitted(custom_layer_in_a_sequential)),
-    Placement("nested_model", fitted(nested_model)),
+    Placement(
+        "custom_layer_in_a_sequential",
+        fitted(custom_layer_in_a_sequential),
+        variant=True,
+    ),
+    Placement("nested_model", fitted(nested_model), variant=True),
     Placement("nested_subclassed_model", fitted(nested_subclassed_model)),
     Placement("own_train_step", fitted(OwnTrainStep)),
     Placement("clone_model", fitted(clone)),
@@ -290,10 +295,10 @@ PLACEMENTS = [
     Placement("tape_eager", Taped),
     Placement("tape_in_function", functools.partial(Taped, in_function=True)),
     Placement(
-        "compiled_model", fitted(sequential_with_input, jit_compile=True), slow=True
+        "compiled_model", fitted(sequential_with_input, jit_compile=True), variant=True
     ),
     Placement(
-        "compiled_subclassed_model", fitted(Subclassed, jit_compile=True), slow=True
+        "compiled_subclassed_model", fitted(Subclassed, jit_compile=True), variant=True
     ),
 ]
 PLACEMENTS = {placement.name: placement for placement in PLACEMENTS}
@@ -367,7 +372,3 @@ def plain_course(placement, kind, arguments=()):
         if each.kind == kind and each.arguments == arguments
     )
     return run_course(placement, subject.plain, eagerly=True)
-
-
-def parameter(name, slow=False):
-    return pytest.param(name, marks=[pytest.mark.slow] * slow, id=name)
