@@ -344,7 +344,7 @@ word_size = 4
 dropout = 0.3
 [training]
 batch_size = 50
-epochs = 40
+epochs = 120
 steps_per_epoch = 4
 learning_rate = 1e-2
 clip_norm = 1.0
@@ -442,13 +442,13 @@ def test_twenty_kills_do_not_change_the_run(tmp_path):
         done = epochs_done()
         print(f"kill {number + 1}: {moment}, after epoch {before}, {done} are saved")
         assert status == -9, output[-2000:]
-        assert f"Epoch {before + 1}/40" in output
+        assert f"Epoch {before + 1}/120" in output
         assert done >= before
         before = done
     finished = start(*command(killed))
     output, _ = finished.communicate()
     assert finished.returncode == 0, output[-2000:]
-    assert f"Epoch {before + 1}/40" in output
+    assert f"Epoch {before + 1}/120" in output
 
     results = []
     for folder in (tmp_path / "whole", tmp_path / "killed"):
