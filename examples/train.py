@@ -11,10 +11,12 @@ its tables `layer` and `training`, and in them a table for one cell alone; `stre
 the task's sizes, `held_out` those that differ where it is not trained, `curriculum` the
 callback, `test` and `underground` what is tested in the end. Options override it.
 
-An interrupted run goes on where it was when the same command is given again. In the end
-the output folder has a SavedModel (checked in a process that knows nothing but
-TensorFlow), its README, results.json and the learning curve. In results.json,
-`write_gate_shut` is the test of the same model while it writes nothing.
+When the same command is given again, an interrupted run goes on after its last whole
+epoch and ends as it would have ended without the interruption. Another seed, recipe,
+cell or size is refused in the output folder of a run. In the end that folder has a
+SavedModel (checked in a process that knows nothing but TensorFlow), its README,
+results.json and the learning curve. In results.json, `write_gate_shut` is the test of
+the same model while it writes nothing.
 """
 
 import argparse
@@ -149,7 +151,7 @@ def trained_model(folder):
     """The model that this script left in a folder."""
     results = json.loads((folder / "results.json").read_text())
     recipe = results["recipe"]
-    problem = Problem(recipe, results["seed"], backup=folder)
+    problem = Problem(recipe, results["seed"])
     model = make_model(problem, cell_of(results), recipe["layer"])
     load_variables(model, folder)
     return model
@@ -158,6 +160,32 @@ def trained_model(folder):
 def cell_of(results):
     """The cell of the command that results.json names."""
     return parse_arguments(results["command"].split()[2:]).cell
+
+
+def run_settings(recipe, cell, seed):
+    """What makes a training the one that it is; what is tested in the end does not.
+
+    The number of epochs does: the learning rate falls over all of them.
+    """
+    parts = ("task", "layer", "training", "stream", "held_out", "curriculum")
+    return {"cell": cell, "seed": seed, **{name: recipe.get(name) for name in parts}}
+
+
+def refuse_other_results(output, cell, settings):
+    """Ends the program if the folder has the results of a run with other settings."""
+    path = output / "results.json"
+    if not path.exists():
+        return
+    results = json.loads(path.read_text())
+    if "recipe" in results:
+        # The first results of this script did not name the cell.
+        cell = results.get("cell", cell)
+        if run_settings(results["recipe"], cell, results["seed"]) == settings:
+            return
+    raise SystemExit(
+        f"error: {output} has the results of another run:\n  {results['command']}\n"
+        "Choose another --output, or delete this one to begin again."
+    )
 
 
 def evaluate(model, problem, steps, **sizes):
@@ -258,42 +286,52 @@ def main():
     output = arguments.output
     if output is None:
         output = ROOT / "runs" / f"{task}_{arguments.cell}_{arguments.seed}"
+    run_is = run_settings(recipe, arguments.cell, arguments.seed)
     backup = output / "backup"
+    # Else the run has not ended, and the backup knows its settings.
+    if not backup.exists():
+        refuse_other_results(output, arguments.cell, run_is)
     output.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(arguments.seed)
 
-    problem = Problem(recipe, arguments.seed, backup)
+    problem = Problem(recipe, arguments.seed)
     model = make_model(problem, arguments.cell, recipe["layer"])
     model.summary()
     epochs, steps = training["epochs"], training["steps_per_epoch"]
     problem.compile(model, training, epochs * steps)
-    curve = LearningCurve(steps * problem.batch_size, backup / "curve.json")
-    # First what belongs to the state, then what saves the weights.
+    curve = LearningCurve(steps * problem.batch_size)
     callbacks = [problem.curriculum] if problem.curriculum else []
-    callbacks += [
-        curve,
-        keras.callbacks.BackupAndRestore(backup, delete_checkpoint=False),
-        keras.callbacks.TensorBoard(output / "tensorboard"),
-    ]
-    if arguments.stop_after is not None:
+    callbacks.append(curve)
+    run = keras_sam.callbacks.RunBackup(backup, callbacks, run_is)
+    try:
+        done = run.restore(model)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
+    if run.stopped:
+        epochs = done
+    elif arguments.stop_after is not None:
         epochs = min(epochs, arguments.stop_after)
-    # A run that goes on does not see the sequences again that it has seen.
-    data = problem.stream(2 + len(curve.points))
     held_out_steps = 2 if arguments.smoke else -(-500 // problem.batch_size)
     model.fit(
-        data,
+        problem.training_data(steps, done),
         steps_per_epoch=steps,
+        initial_epoch=done,
         epochs=epochs,
         validation_data=problem.stream(0, **problem.held_out),
         validation_steps=held_out_steps,
-        callbacks=callbacks,
+        callbacks=[
+            *callbacks,
+            run,
+            keras.callbacks.TensorBoard(output / "tensorboard"),
+        ],
     )
-    if epochs < training["epochs"]:
+    if not run.stopped and epochs < training["epochs"]:
         print(f"Stopped after {epochs} epochs; the same command goes on.")
         return
 
     results = {
         "command": " ".join(["python", "examples/train.py", *sys.argv[1:]]),
+        "cell": arguments.cell,
         "recipe": recipe,
         "seed": arguments.seed,
         "parameters": model.count_params(),

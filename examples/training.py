@@ -6,7 +6,7 @@ is not written to, and a SavedModel that is checked.
 
 import contextlib
 import inspect
-import json
+import itertools
 import subprocess
 import sys
 import time
@@ -69,7 +69,7 @@ def digits_cross_entropy(y_true, y_pred):
 class Problem:
     """A task, its streams and its curriculum, if the recipe has one."""
 
-    def __init__(self, recipe, seed, backup=None):
+    def __init__(self, recipe, seed):
         self.make = getattr(keras_sam.tasks, f"{recipe['task']}_task")
         self.settings = recipe.get("stream", {})
         # What of them is different for sequences that are not trained on.
@@ -83,7 +83,7 @@ class Problem:
             kind = getattr(keras_sam.callbacks, settings.pop("class"))
             # The argument of the stream that the level is.
             self.sizes = {settings.pop("argument"): lambda: self.curriculum.level}
-            self.curriculum = kind(path=backup / "curriculum.json", **settings)
+            self.curriculum = kind(**settings)
         _, targets, _ = self.stream(0).element_spec
         self.channels = self.stream(0).element_spec[0].shape[-1]
         self.target_shape = tuple(targets.shape[2:])
@@ -94,6 +94,27 @@ class Problem:
         seed = np.random.SeedSequence([self.seed, number]).generate_state(1)[0]
         sizes = {**self.settings, **self.sizes, **settings}
         return self.make(batch_size or self.batch_size, seed=int(seed), **sizes)
+
+    def training_data(self, steps, epoch=0):
+        """All batches from an epoch on, `steps` for each epoch.
+
+        Each epoch has a stream of its own: a run that goes on sees the sequences that
+        it would have seen without the interruption.
+        """
+
+        def batches():
+            for number in itertools.count(2 + epoch):
+                yield from self.stream(number).take(steps).as_numpy_iterator()
+
+        data = tf.data.Dataset.from_generator(
+            batches, output_signature=self.stream(0).element_spec
+        )
+        if self.curriculum is None:
+            return data.prefetch(tf.data.AUTOTUNE)
+        # Batches made ahead of time would be of the level of some steps ago.
+        options = tf.data.Options()
+        options.experimental_optimization.inject_prefetch = False
+        return data.with_options(options)
 
     @property
     def metric(self):
@@ -148,23 +169,24 @@ def make_model(problem, cell, layer):
 
 
 class LearningCurve(keras.callbacks.Callback):
-    """Keeps the logs against the sequences seen; with `path`, across interruptions."""
+    """Keeps the logs against the sequences seen."""
 
-    def __init__(self, sequences_per_epoch, path=None):
+    def __init__(self, sequences_per_epoch):
         super().__init__()
         self.sequences_per_epoch = sequences_per_epoch
-        self.path = path
         self.points = []
-        if path is not None and path.exists():
-            self.points = json.loads(path.read_text())
+
+    def get_state(self):
+        return self.points
+
+    def set_state(self, state):
+        self.points = list(state)
 
     def on_train_begin(self, logs=None):
         before = self.points[-1]["seconds"] if self.points else 0.0
         self.start = time.perf_counter() - before
 
     def on_epoch_end(self, epoch, logs=None):
-        # An epoch whose weights were lost is there already.
-        self.points = self.points[:epoch]
         self.points.append(
             {
                 "sequences": (epoch + 1) * self.sequences_per_epoch,
@@ -175,9 +197,6 @@ class LearningCurve(keras.callbacks.Callback):
                 },
             }
         )
-        if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self.points))
 
     def draw(self, metric, path):
         """The metric, and the level of a curriculum, against the sequences seen."""

@@ -1,5 +1,6 @@
 """What every test shares: environment, seed and hypothesis profile."""
 
+import importlib
 import os
 import tempfile
 
@@ -11,6 +12,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")  # Figures open no window.
 import hypothesis
 import keras
 import pytest
+from running import ROOT
 
 # A data set that older code prepared in the home folder must not be read here. tfds
 # takes the variable when it is imported; the folder goes with the object, at exit.
@@ -25,6 +27,13 @@ hypothesis.settings.load_profile("keras_sam")
 def seed():
     """Every test starts from the same seed, alone or after others."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def import_example(monkeypatch):
+    """Imports a script of examples/ by its name."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    return importlib.import_module
 
 
 def pytest_collection_modifyitems(items):

@@ -1,6 +1,4 @@
-"""Curricula: when the level rises, who sees it, and that it survives."""
-
-import json
+"""Curricula: when the level rises, and who sees it."""
 
 import keras
 import numpy as np
@@ -138,40 +136,7 @@ def test_progress_bar_and_tensorboard_show_the_level(tmp_path, capsys):
     assert levels == [2, 4]
 
 
-class Interrupt(keras.callbacks.Callback):
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-
-def test_an_interrupted_training_goes_on_with_weights_and_level(tmp_path):
-    backup = tmp_path / "backup"
-
-    def train(*callbacks):
-        # 7 batches in 2 epochs of 5: the state amid the batches matters.
-        curriculum = ExponentialCurriculum(9.0, 7, path=backup / "curriculum.json")
-        restore = keras.callbacks.BackupAndRestore(backup)
-        model = copy_model()
-        history = model.fit(
-            keras_sam.tasks.copy_task(2, max_length=2, seed=0),
-            steps_per_epoch=5,
-            epochs=5,
-            callbacks=[curriculum, restore, *callbacks],
-            verbose=0,
-        )
-        return history.history["level"]
-
-    whole = train()
-    assert whole == [1, 2, 4, 4, 8]
-    assert not backup.exists(), "a finished training leaves its level behind"
-    with pytest.raises(KeyboardInterrupt):
-        train(Interrupt())
-    assert json.loads((backup / "curriculum.json").read_text())["level"] == 2
-    # A new process: other objects, only the folder is the same.
-    assert train() == whole[2:]
-
-
-def test_without_a_file_the_object_goes_on():
+def test_the_object_goes_on_in_another_fit():
     curriculum = ExponentialCurriculum(9.0, batches=2)
     model = copy_model()
     data = keras_sam.tasks.copy_task(2, max_length=2, seed=0)
@@ -180,9 +145,8 @@ def test_without_a_file_the_object_goes_on():
         assert curriculum.level == expected
 
 
-def test_lessons(tmp_path):
-    path = tmp_path / "new" / "lessons.json"
-    curriculum = LessonCurriculum(3, threshold=0.8, monitor="accuracy", path=path)
+def test_lessons():
+    curriculum = LessonCurriculum(3, threshold=0.8, monitor="accuracy")
     levels = []
     for epoch, accuracy in enumerate([0.79, 0.8, float("nan"), 0.1]):
         logs = {"accuracy": accuracy}
@@ -190,15 +154,14 @@ def test_lessons(tmp_path):
         curriculum.on_epoch_end(epoch, logs)
         levels.append(logs["lesson"])
     assert levels == [1, 2, 2, 2]
-    again = LessonCurriculum(3, threshold=0.8, monitor="accuracy", path=path)
-    again.on_train_begin()
+    again = LessonCurriculum(3, threshold=0.8, monitor="accuracy")
+    again.set_state(curriculum.get_state())
     assert again.level == 2
     for expected in (3, 3):
         again.on_epoch_end(0, {"accuracy": 1.0})
         assert again.level == expected
-    wrong = ExponentialCurriculum(1.0, path=path)
-    with pytest.raises(ValueError, match="that ExponentialCurriculum wrote"):
-        wrong.on_train_begin()
+    with pytest.raises(ValueError, match="what ExponentialCurriculum.get_state ret"):
+        ExponentialCurriculum(1.0).set_state(again.get_state())
 
 
 @pytest.mark.parametrize(

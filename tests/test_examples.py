@@ -1,6 +1,5 @@
 """The examples run as a user would run them."""
 
-import importlib
 import inspect
 import json
 import socket
@@ -73,6 +72,8 @@ def test_train_smoke_is_resumed_and_exports(tmp_path):
     interrupted = run_script("examples/train.py", *options, "--stop-after", "1")
     assert "the same command goes on" in interrupted
     assert not (tmp_path / "results.json").exists()
+    refused = run_script("examples/train.py", *options, "--seed", "1", status=1)
+    assert "settings.seed: 0 there, 1 now" in refused and "Traceback" not in refused
     output = run_script("examples/train.py", *options)
     assert "Epoch 2/2" in output and "Epoch 1/2" not in output
     assert "lesson: 1" in output
@@ -94,10 +95,25 @@ def test_train_smoke_is_resumed_and_exports(tmp_path):
     assert not (tmp_path / "backup").exists()
 
 
-@pytest.fixture
-def import_example(monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return importlib.import_module
+def test_results_of_another_run_are_not_overwritten(import_example, tmp_path):
+    train = import_example("train")
+    recipe = {"task": "copy", "layer": {"units": 4}, "test": {"length": [9]}}
+    settings = train.run_settings(recipe, "ntm", 0)
+    # A folder without results takes any run, and one with results the same run.
+    train.refuse_other_results(tmp_path, "ntm", settings)
+    results = {"command": "python x.py --y", "cell": "ntm", "recipe": recipe, "seed": 0}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+    train.refuse_other_results(tmp_path, "ntm", settings)
+    more_tested = train.run_settings({**recipe, "test": {}}, "ntm", 0)
+    train.refuse_other_results(tmp_path, "ntm", more_tested)
+    for cell, seed, units in [("dnc", 0, 4), ("ntm", 1, 4), ("ntm", 0, 5)]:
+        other = train.run_settings({**recipe, "layer": {"units": units}}, cell, seed)
+        with pytest.raises(SystemExit, match="results of another run:\n  python x.py"):
+            train.refuse_other_results(tmp_path, cell, other)
+    path.write_text(json.dumps({"command": "python examples/copy_task.py"}))
+    with pytest.raises(SystemExit, match="results of another run"):
+        train.refuse_other_results(tmp_path, "ntm", settings)
 
 
 @pytest.mark.parametrize(

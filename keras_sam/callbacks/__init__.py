@@ -5,6 +5,7 @@ from keras_sam.callbacks.curriculum import (
     ExponentialCurriculum,
     LessonCurriculum,
 )
+from keras_sam.callbacks.run_backup import RunBackup
 from keras_sam.callbacks.tensorboard import MemoryTensorBoard
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "ExponentialCurriculum",
     "LessonCurriculum",
     "MemoryTensorBoard",
+    "RunBackup",
 ]

@@ -12,28 +12,21 @@ model.fit(data, steps_per_epoch=500, epochs=100, callbacks=[curriculum])
 ```
 """
 
-import json
-import os
-
 import keras
 
 from keras_sam.arguments import check_positive_integer, is_number
 
 
 class Curriculum(keras.callbacks.Callback):
-    """A level that rises, what curricula share: a log value, and a state on disk.
+    """A level that rises, what curricula share: a log value, and a state to save.
 
     The level is added to the logs of each batch and epoch, so the progress bar,
     `History` and the callbacks after this one (put `TensorBoard` after it) show it.
+    `keras_sam.callbacks.RunBackup` keeps it across interruptions.
 
     Args:
         level: Integer, the level to start from. Defaults to `1`.
         max_level: Integer, where the level stops rising. Defaults to `None`: nowhere.
-        path: Path of a JSON file that keeps the state from epoch to epoch. If it is
-            there when a training begins, the curriculum goes on from it. In the folder
-            of a `keras.callbacks.BackupAndRestore`, an interrupted training goes on
-            with its weights and its level, and a finished one leaves nothing behind.
-            Defaults to `None`: the state lives as long as the object.
         stop: Boolean, whether the training stops when the last level is passed.
             Defaults to `False`.
 
@@ -46,7 +39,7 @@ class Curriculum(keras.callbacks.Callback):
     STATE = ("level",)
     LOG_NAME = "level"
 
-    def __init__(self, level=1, max_level=None, path=None, stop=False):
+    def __init__(self, level=1, max_level=None, stop=False):
         super().__init__()
         self.level = check_positive_integer("level", level)
         if max_level is not None:
@@ -63,25 +56,29 @@ class Curriculum(keras.callbacks.Callback):
             )
         self.max_level = max_level
         self.stop = stop
-        self.path = path
 
     def raise_level(self, level):
         if self.stop and self.level == self.max_level:
             self.model.stop_training = True
         self.level = level if self.max_level is None else min(level, self.max_level)
 
-    def on_train_begin(self, logs=None):
-        if self.path is not None and os.path.exists(self.path):
-            with open(self.path, encoding="utf-8") as file:
-                state = json.load(file)
-            if sorted(state) != sorted(self.STATE):
-                raise ValueError(
-                    f"`path` must be a file that {type(self).__name__} wrote, with "
-                    f"{list(self.STATE)}. Received: path={str(self.path)!r} with "
-                    f"{sorted(state)}"
-                )
-            for name, value in state.items():
-                setattr(self, name, value)
+    def get_state(self):
+        """What the curriculum goes on from: a dictionary of numbers."""
+        return {name: getattr(self, name) for name in self.STATE}
+
+    def set_state(self, state):
+        """Goes on from what `get_state` returned.
+
+        Raises:
+            ValueError: If `state` is not one of a curriculum of this class.
+        """
+        if sorted(state) != sorted(self.STATE):
+            raise ValueError(
+                f"`state` must be what {type(self).__name__}.get_state returned, a "
+                f"dictionary of {list(self.STATE)}. Received: {state!r}"
+            )
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def on_train_batch_end(self, batch, logs=None):
         if logs is not None:
@@ -90,12 +87,6 @@ class Curriculum(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
             logs[self.LOG_NAME] = self.level
-        if self.path is not None:
-            os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
-            # Replaced as a whole: an interruption leaves the old file or the new one.
-            with open(f"{self.path}.new", "w", encoding="utf-8") as file:
-                json.dump({name: getattr(self, name) for name in self.STATE}, file)
-            os.replace(f"{self.path}.new", self.path)
 
 
 class ExponentialCurriculum(Curriculum):
@@ -118,9 +109,7 @@ class ExponentialCurriculum(Curriculum):
         max_level: Integer, where the level stops rising. Defaults to `None`: nowhere.
         monitor: String, the training loss or metric to compare, such as
             `"bit_errors"`. Defaults to `"loss"`.
-        path: Path of a JSON file that keeps the state; see
-            `keras_sam.callbacks.Curriculum`. Defaults to `None`.
-        stop: Boolean, see there. Defaults to `False`.
+        stop: Boolean, see `keras_sam.callbacks.Curriculum`. Defaults to `False`.
 
     Raises:
         ValueError: If an argument is not of the given kind, `level` exceeds
@@ -150,10 +139,9 @@ class ExponentialCurriculum(Curriculum):
         level=1,
         max_level=None,
         monitor="loss",
-        path=None,
         stop=False,
     ):
-        super().__init__(level, max_level, path, stop)
+        super().__init__(level, max_level, stop)
         if not is_number(threshold):
             raise ValueError(
                 f"`threshold` must be a number. Received: threshold={threshold!r}"
@@ -197,9 +185,7 @@ class LessonCurriculum(Curriculum):
         monitor: String, the metric to compare, of which more is better. Defaults to
             `"val_sequence_accuracy"`, `keras_sam.metrics.SequenceAccuracy` on
             validation data.
-        path: Path of a JSON file that keeps the state; see
-            `keras_sam.callbacks.Curriculum`. Defaults to `None`.
-        stop: Boolean, see there. Defaults to `False`.
+        stop: Boolean, see `keras_sam.callbacks.Curriculum`. Defaults to `False`.
 
     Raises:
         ValueError: If an argument is not of the given kind, `level` exceeds
@@ -226,10 +212,9 @@ class LessonCurriculum(Curriculum):
         threshold=0.9,
         level=1,
         monitor="val_sequence_accuracy",
-        path=None,
         stop=False,
     ):
-        super().__init__(level, check_positive_integer("lessons", lessons), path, stop)
+        super().__init__(level, check_positive_integer("lessons", lessons), stop)
         if not is_number(threshold):
             raise ValueError(
                 f"`threshold` must be a number. Received: threshold={threshold!r}"
