@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sam.arguments import check_positive_integer
+from keras_sam.arguments import check_boolean, check_folder, check_positive_integer
 from keras_sam.frozen import FrozenStream
 from keras_sam.streaming import Stream, flowing, plain, recurrent_layers
 
@@ -96,7 +96,7 @@ def export_saved_model(
     Args:
         model: A built Keras model with inputs and outputs (Sequential or functional).
         path: String or path, the folder of the model, in which there will be one for
-            each version.
+            each version. It may not be a file.
         version: Integer. Defaults to the one after the highest that is there.
         streaming: Boolean, whether to write `initial_state` and `step`. They need
             a model whose output at a step depends on no later step, which a short
@@ -141,6 +141,8 @@ def export_saved_model(
     """
     folder = _version_folder(path, version)
     inputs = _named_inputs(model)
+    if check_boolean("streaming", streaming):
+        _check_time_is_open(inputs)
     layers = recurrent_layers(model)
     memory = memory or {}
 
@@ -183,7 +185,7 @@ def export_saved_model(
 
 
 def _version_folder(path, version):
-    path = Path(path)
+    path = Path(check_folder("path", path))
     if version is None:
         there = [int(each.name) for each in path.glob("*") if each.name.isdecimal()]
         version = max(there, default=0) + 1
@@ -210,6 +212,20 @@ def _named_inputs(model):
         name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name)
         for name, tensor in zip(names, model.inputs, strict=True)
     }
+
+
+def _check_time_is_open(inputs):
+    fixed = {
+        name: tuple(spec.shape)
+        for name, spec in inputs.items()
+        if spec.shape[1:2] != [None]
+    }
+    if fixed:
+        raise _cannot_stream(
+            "chunks have other lengths than a whole sequence, and the model's Input "
+            "fixes the time axis. Build the model with keras.Input((None, features)) "
+            f"and give it the same weights; its inputs have the shapes {fixed}"
+        )
 
 
 def _streams(layers, starts, make):
