@@ -5,8 +5,6 @@ Each takes what a user gave and returns the tensor to compute with, or raises a
 running graph knows (a length, a batch) is asserted there.
 """
 
-import numbers
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -133,22 +131,22 @@ def _is_real(dtype):
 
 
 def check_batch_size(batch_size):
-    """An integer of at least 0, or a scalar integer tensor."""
-    least = None
-    if isinstance(batch_size, numbers.Integral) and not isinstance(batch_size, bool):
-        least = batch_size = int(batch_size)
-    elif tf.is_tensor(batch_size) or isinstance(batch_size, np.ndarray):
-        is_integer = tf.as_dtype(batch_size.dtype).is_integer
-        if is_integer and batch_size.shape == ():
-            # What a graph alone knows is not known here.
-            least = tf.get_static_value(batch_size) or 0
-    if least is None or least < 0:
-        raise ValueError(
-            "`batch_size` must be an integer of at least 0 or a scalar integer tensor. "
-            "Where a graph alone knows it, take it from a tensor: tf.shape(x)[0]. "
-            f"Received: batch_size={batch_size!r}"
-        )
-    return batch_size
+    """An integer of at least 0, or a scalar integer tensor of a graph."""
+    given = batch_size
+    if tf.is_tensor(given):
+        known = tf.get_static_value(given)
+        if known is None and given.dtype.is_integer and given.shape.rank in (0, None):
+            return given
+        given = known
+    if isinstance(given, np.ndarray | np.generic) and given.ndim == 0:
+        given = given.item()
+    if type(given) is int and given >= 0:
+        return given
+    raise ValueError(
+        "`batch_size` must be an integer of at least 0 or a scalar integer tensor. "
+        "Where a graph alone knows it, take it from a tensor: tf.shape(x)[0]. "
+        f"Received: batch_size={batch_size!r}"
+    )
 
 
 def as_memory(memory, memory_slots, word_size, batch_size, dtype):
@@ -221,8 +219,8 @@ def check_state_fits(shapes):
     if sizes[name] > LARGEST_FIELD:
         raise ValueError(
             "A sequence's state must fit in memory: each of its fields may hold "
-            f"2**34 numbers (64 GiB in float32). Choose a smaller `memory_slots` or "
-            f"word. Received: `{name}` of shape {shapes[name]}, {sizes[name]} numbers"
+            "2**34 numbers (64 GiB in float32). Choose smaller sizes. "
+            f"Received: `{name}` of shape {shapes[name]}, {sizes[name]} numbers"
         )
 
 
