@@ -1,8 +1,12 @@
 """Checks of arguments that say what was expected and what was received."""
 
+import math
 import numbers
+import os
+from pathlib import Path
 
 import keras
+import numpy as np
 
 
 def check_positive_integer(name, value, minimum=1):
@@ -19,6 +23,8 @@ def check_positive_integer(name, value, minimum=1):
 
 
 def check_option(name, value, options):
+    if isinstance(value, np.generic):
+        value = value.item()
     # By type too: 0 is not False.
     if not any(type(value) is type(o) and value == o for o in options):
         raise ValueError(
@@ -28,8 +34,38 @@ def check_option(name, value, options):
     return value
 
 
+def check_boolean(name, value):
+    return check_option(name, value, (True, False))
+
+
+def check_path(name, value):
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(
+            f"`{name}` must be a string or a path. Received: {name}={value!r}"
+        )
+    return value
+
+
+def check_folder(name, value):
+    """A path that is a folder, or can become one: no part of it is a file."""
+    path = Path(check_path(name, value))
+    for part in (path, *path.parents):
+        if part.exists() and not part.is_dir():
+            raise ValueError(
+                f"`{name}` must be a folder, or nothing yet. "
+                f"Received: {name}={str(value)!r}, where {str(part)!r} is a file"
+            )
+    return value
+
+
 def is_number(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    """Whether it is a finite real number that is no boolean."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        return False
 
 
 def check_rate(name, value):

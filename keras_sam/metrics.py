@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_sam.arguments import is_number
+
 
 @keras.saving.register_keras_serializable(package="keras_sam")
 class BitErrors(keras.metrics.Mean):
@@ -54,13 +56,13 @@ class BitErrors(keras.metrics.Mean):
     """
 
     def __init__(self, threshold=0.5, name="bit_errors", dtype=None):
-        if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
+        if not is_number(threshold):
             raise ValueError(
                 "`threshold` must be a number: 0.5 for probabilities, 0 for "
                 f"logits. Received: threshold={threshold!r}"
             )
         super().__init__(name=name, dtype=dtype)
-        self.threshold = threshold
+        self.threshold = float(threshold)
         # Tells callbacks in mode "auto" (EarlyStopping) that less is better.
         self._direction = "down"
 

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_sam.arguments import check_positive_integer
+
 
 def resize_memory(model, memory_slots):
     """A copy of a model, with the same weights, whose memories have N slots.
@@ -19,8 +21,9 @@ def resize_memory(model, memory_slots):
         A new model of the same class, not compiled.
 
     Raises:
-        ValueError: If `model` has no memory cell, or one whose weights are tied
-            to its number of slots.
+        ValueError: If `model` is no Keras model, has no memory cell, or one whose
+            weights are tied to its number of slots; if `memory_slots` is not a positive
+            integer.
 
     Example:
 
@@ -30,6 +33,9 @@ def resize_memory(model, memory_slots):
     >>> keras_sam.resize_memory(model, 128).layers[0].cell.memory_slots
     128
     """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"`model` must be a Keras model. Received: model={model!r}")
+    memory_slots = check_positive_integer("memory_slots", memory_slots)
     memories = []
 
     def resize(config):

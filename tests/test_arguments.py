@@ -222,10 +222,82 @@ def test_shift_range_wider_than_the_memory(cls, shift_range, slots):
 
 
 @each_class
-@pytest.mark.parametrize("value", [0, 0.0, -1.0, float("nan"), "big"], ids=repr)
+@pytest.mark.parametrize(
+    "value", [0, 0.0, -1.0, float("nan"), float("inf"), True, "big"], ids=repr
+)
 def test_clip_value(cls, value):
-    with refused("`clip_value` must be positive, or None", f"clip_value={value!r}"):
+    with refused("`clip_value` must be positive and finite", f"clip_value={value!r}"):
         make(cls, clip_value=value)
+
+
+@each_class
+def test_clip_values_that_no_float_holds(cls):
+    with refused("`clip_value` must be positive and finite"):
+        make(cls, clip_value=10**400)
+
+
+@each_class
+@pytest.mark.parametrize("value", [3, np.float32(3), np.int64(3)], ids=repr)
+def test_clip_values_of_any_kind(cls, value):
+    clip_value = make(cls, clip_value=value).get_config()["clip_value"]
+    assert type(clip_value) is float and clip_value == 3
+
+
+@pytest.mark.parametrize(
+    ("cls", "field", "sizes"),
+    [(cls, "memory", {"memory_slots": 2**40}) for cls in (*NTM, *DAM)]
+    + [(cls, "link", {"memory_slots": 2**20}) for cls in DNC]
+    + [(cls, "link", {"memory_slots": 2**40}) for cls in DNC]
+    + [(cls, "memory", {"word_size": 2**40}) for cls in EVERY_CLASS]
+    + [(cls, "units", {"units": 2**40}) for cls in EVERY_CLASS]
+    + [(cls, "memory", {"memory_slots": 2**40}) for cls in SAM]
+    + [(cls, "read_weights", {"read_heads": 2**40}) for cls in NTM],
+)
+def test_states_that_no_machine_holds(cls, field, sizes):
+    with refused(
+        "A sequence's state must fit in memory",
+        "may hold 2**34 numbers (64 GiB in float32)",
+        f"`{field}` of shape",
+    ):
+        make(cls, **sizes)
+
+
+def test_the_largest_states():
+    for slots, fits in ((2**34 // 4, True), (2**34 // 4 + 1, False)):
+        sizes = {"memory_slots": slots, "word_size": 4, "read_heads": 1}
+        with contextlib.nullcontext() if fits else refused("`memory` of shape"):
+            make(keras_sam.DAM, **sizes)
+    for slots, fits in ((2**17, True), (2**17 + 1, False)):
+        with contextlib.nullcontext() if fits else refused("`link` of shape"):
+            make(keras_sam.DNC, memory_slots=slots)
+
+
+BOOLEANS = [
+    (cls, name)
+    for cls in (*DNC, *SDNC)
+    for name in ("key_masks", "sharpen_links", "normalize_interface")
+]
+BOOLEANS += [(cls, name) for cls in DNC for name in ("wipe_freed", "link_gradients")]
+
+
+@pytest.mark.parametrize(("cls", "name"), BOOLEANS)
+@pytest.mark.parametrize("value", ["x", "False", "", None, 0, 1, 1.0, [True]], ids=repr)
+def test_booleans(cls, name, value):
+    with refused(f"`{name}` must be one of True, False", f"{name}={value!r}"):
+        make(cls, **{name: value})
+
+
+@pytest.mark.parametrize(("cls", "name"), BOOLEANS)
+@pytest.mark.parametrize("value", [True, False])
+def test_booleans_of_numpys(cls, name, value):
+    config = make(cls, **{name: np.bool_(value)}).get_config()
+    assert config[name] is value
+
+
+def test_options_of_numpys():
+    assert keras_sam.NTM(4, jit_compile=np.bool_(True)).jit_compile is True
+    cell = keras_sam.NTMCell(4, initial_memory=np.str_("learned"))
+    assert type(cell.get_config()["initial_memory"]) is str
 
 
 RATES = [
@@ -339,7 +411,143 @@ def test_dtypes_that_are_no_real_numbers(cls, dtype):
         make(cls, dtype=dtype)
 
 
-# Inputs.
+# Beside the cells.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"probes": 10**9}, "`probes` must be at most `bits + 1`: a bucket and those"),
+        ({"probes": 22}, "here 21. Received: probes=22, bits=None"),
+        ({"probes": 6, "bits": 4}, "here 5. Received: probes=6, bits=4"),
+        ({"tables": 10**9}, "All tables together must have fewer than 2**31 places"),
+        ({"tables": 2**8, "bits": 20}, "Received: tables=256, bits=20, bucket_size=16"),
+        ({"bits": 10**9}, "A table must have at most 2**24 places"),
+        ({"bucket_size": 10**9}, "A table must have at most 2**24 places"),
+    ],
+    ids=str,
+)
+def test_lsh(arguments, expected):
+    with refused(expected):
+        keras_sam.index.LSH(**arguments)
+
+
+def test_as_many_probes_as_there_are_buckets():
+    assert keras_sam.index.LSH(probes=21).probes == 21
+    assert keras_sam.index.LSH(probes=5, bits=4).probes == 5
+    assert keras_sam.index.LSH().probes == 3
+    index = keras_sam.index.LSH(bits=1)  # Two buckets.
+    assert index.probes == 2
+    assert keras_sam.index.LSH(**index.get_config()).probes == 2
+
+
+NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), None, "0.1", True, [0.1]]
+
+
+@pytest.mark.parametrize("value", [*NO_NUMBERS, -0.1, 0, 10**400], ids=repr)
+def test_threshold_of_an_exponential_curriculum(value):
+    with refused("`threshold` must be a number above 0"):
+        keras_sam.callbacks.ExponentialCurriculum(value)
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+def test_threshold_of_a_lesson_curriculum(value):
+    with refused("`threshold` must be a number", f"threshold={value!r}"):
+        keras_sam.callbacks.LessonCurriculum(3, threshold=value)
+    keras_sam.callbacks.LessonCurriculum(3, threshold=-1.5)  # Of a metric below 0.
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None], ids=repr)
+def test_stop_of_a_curriculum(value):
+    for max_level in (None, 4):
+        with refused("`stop` must be one of True, False", f"stop={value!r}"):
+            keras_sam.callbacks.ExponentialCurriculum(
+                0.1, max_level=max_level, stop=value
+            )
+
+
+def test_path_of_a_curriculum():
+    for value in (5, ["level.json"]):
+        with refused("`path` must be a string or a path", f"path={value!r}"):
+            keras_sam.callbacks.ExponentialCurriculum(0.1, path=value)
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+def test_threshold_of_bit_errors(value):
+    with refused("`threshold` must be a number", f"threshold={value!r}"):
+        keras_sam.metrics.BitErrors(threshold=value)
+
+
+def test_thresholds_of_numpys():
+    metric = keras_sam.metrics.BitErrors(threshold=np.float32(0.25))
+    assert type(metric.get_config()["threshold"]) is float
+    keras_sam.callbacks.ExponentialCurriculum(np.float32(0.25))
+
+
+def test_tensorboard():
+    sample = np.ones((3, 2))
+    for log_dir in (5, None, ["logs"]):
+        with refused("`log_dir` must be a string or a path", f"log_dir={log_dir!r}"):
+            keras_sam.callbacks.MemoryTensorBoard(log_dir, sample)
+    for inputs in (None, 3.0, [], np.ones((0, 2)), object()):
+        with refused("`inputs` must be an array [time, features]"):
+            keras_sam.callbacks.MemoryTensorBoard("logs", inputs)
+    keras_sam.callbacks.MemoryTensorBoard(Path("logs"), sample.tolist())
+
+
+@pytest.mark.parametrize("model", [None, "model", keras_sam.NTM, object()], ids=str)
+def test_what_is_resized(model):
+    with refused("`model` must be a Keras model", f"model={model!r}"):
+        keras_sam.resize_memory(model, 8)
+
+
+@pytest.mark.parametrize("slots", [None, 0, 2.5, "8", True], ids=repr)
+def test_slots_to_resize_to(slots):
+    model = keras.Sequential([keras.Input((None, FEATURES)), make(keras_sam.DNC)])
+    with refused("`memory_slots` must be an integer of at least 1", f"={slots!r}"):
+        keras_sam.resize_memory(model, slots)
+
+
+def streaming_model(*shape):
+    return keras.Sequential([keras.Input(shape), make(keras_sam.DNC)])
+
+
+def test_export_to_a_file(tmp_path):
+    file = tmp_path / "model"
+    file.write_text("")
+    for path in (file, str(file), file / "within"):
+        with refused("`path` must be a folder", f"where '{file}' is a file"):
+            keras_sam.export.export_saved_model(
+                streaming_model(None, FEATURES), path, streaming=False
+            )
+    with refused("`path` must be a string or a path", "path=5"):
+        keras_sam.export.export_saved_model(streaming_model(None, FEATURES), 5)
+
+
+def test_export_of_a_fixed_length(tmp_path):
+    with refused(
+        "cannot go through sequences chunk by chunk. Pass streaming=False",
+        "keras.Input((None, features))",
+        "{'inputs': (None, 5, 3)}",
+    ):
+        keras_sam.export.export_saved_model(
+            streaming_model(STEPS, FEATURES), tmp_path / "model"
+        )
+    assert not (tmp_path / "model").exists()
+    keras_sam.export.export_saved_model(
+        streaming_model(STEPS, FEATURES), tmp_path / "model", streaming=False
+    )
+
+
+@pytest.mark.parametrize("value", ["no", None, 0], ids=repr)
+def test_whether_an_export_streams(value, tmp_path):
+    with refused("`streaming` must be one of True, False", f"streaming={value!r}"):
+        keras_sam.export.export_saved_model(
+            streaming_model(None, FEATURES), tmp_path, streaming=value
+        )
+
+
+# Inputs; tests/test_inputs.py has their kinds.
 
 
 @each_layer

@@ -78,7 +78,9 @@ def test_a_stream_of_a_million_steps_stays_finite_and_correct():
     assert np.isfinite(state.memory).all()
     np.testing.assert_array_equal(state.time, 1_000_002)
     levels = levels_of(layer, state)
-    for level, rebuilt in zip(levels, recency.build_tree(levels[0][:, :40]), strict=True):
+    for level, rebuilt in zip(
+        levels, recency.build_tree(levels[0][:, :40]), strict=True
+    ):
         np.testing.assert_array_equal(level, rebuilt)
     # From here on the cell, step by step, goes the same way.
     before = layer.cell.pack_state(state)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from reference import common, sam
 from test_twin_agreement import (
     assert_close,
     assert_slope,
@@ -17,7 +18,6 @@ from test_twin_agreement import (
     twin_names,
     unit_direction,
 )
-from reference import common, sam
 
 from keras_sam import SAM, SAMCell
 from keras_sam.ops import recency

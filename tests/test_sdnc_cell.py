@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from reference import sdnc
 from test_sam_cell import (
     BATCH,
     FEATURES,
@@ -20,7 +21,6 @@ from test_sam_cell import (
     assert_state,
 )
 from test_twin_agreement import assert_close, assert_slope, slope, unit_direction
-from reference import sdnc
 
 from keras_sam import SAMCell, SDNCCell
 

@@ -141,7 +141,9 @@ def test_says_what_it_compiles_and_that_it_has_no_second_derivatives(
         return outer.gradient(penalty, inputs)
 
     for function in (squared_gradient, tf.function(squared_gradient)):
-        with pytest.raises(NotImplementedError, match="no second deriv.*keras.layers.RNN"):
+        with pytest.raises(
+            NotImplementedError, match="no second deriv.*keras.layers.RNN"
+        ):
             function(INPUTS)
 
     # Two tapes, of which neither asks for the other's.

@@ -14,7 +14,11 @@ model.fit(data, steps_per_epoch=500, epochs=100, callbacks=[curriculum])
 
 import keras
 
-from keras_sam.arguments import check_positive_integer, is_number
+from keras_sam.arguments import (
+    check_boolean,
+    check_positive_integer,
+    is_number,
+)
 
 
 class Curriculum(keras.callbacks.Callback):
@@ -32,7 +36,8 @@ class Curriculum(keras.callbacks.Callback):
 
     Raises:
         ValueError: If `level` or `max_level` is not a positive integer, `level`
-            exceeds `max_level`, or `stop` is asked for without a `max_level`.
+            exceeds `max_level`, `path` or `stop` is not of the given kind, or `stop`
+            is asked for without a `max_level`.
     """
 
     # What a state is made of, and the name of the level in logs.
@@ -49,13 +54,13 @@ class Curriculum(keras.callbacks.Callback):
                     "`level` must not exceed `max_level`. Received: "
                     f"level={level}, max_level={max_level}"
                 )
-        elif stop:
+        elif check_boolean("stop", stop):
             raise ValueError(
                 "`stop` needs a `max_level`, the last level. Received: stop=True, "
                 "max_level=None"
             )
         self.max_level = max_level
-        self.stop = stop
+        self.stop = check_boolean("stop", stop)
 
     def raise_level(self, level):
         if self.stop and self.level == self.max_level:
@@ -101,9 +106,9 @@ class ExponentialCurriculum(Curriculum):
     from them, on the assumption that all batches are of one size.
 
     Args:
-        threshold: Number, the mean under which the level doubles. A loss is a mean over
-            all steps, those that do not count as well: see what it is on sequences that
-            the network has learned, or monitor a metric.
+        threshold: Positive number, the mean under which the level doubles. A loss is a
+            mean over all steps, those that do not count as well: see what it is on
+            sequences that the network has learned, or monitor a metric.
         batches: Integer, how many batches are compared at once. Defaults to `100`.
         level: Integer, the level to start from. Defaults to `1`.
         max_level: Integer, where the level stops rising. Defaults to `None`: nowhere.
@@ -142,9 +147,10 @@ class ExponentialCurriculum(Curriculum):
         stop=False,
     ):
         super().__init__(level, max_level, stop)
-        if not is_number(threshold):
+        if not is_number(threshold) or threshold <= 0:
             raise ValueError(
-                f"`threshold` must be a number. Received: threshold={threshold!r}"
+                "`threshold` must be a number above 0, for a loss to stay under. "
+                f"Received: threshold={threshold!r}"
             )
         self.threshold = threshold
         self.batches = check_positive_integer("batches", batches)

@@ -1,11 +1,13 @@
 """What a memory does, in TensorBoard, while the model is trained."""
 
+import os
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_sam import visualize
-from keras_sam.arguments import check_positive_integer
+from keras_sam.arguments import check_path, check_positive_integer
 from keras_sam.layers.base import MemoryRNN
 
 
@@ -22,7 +24,8 @@ class MemoryTensorBoard(keras.callbacks.Callback):
         freq: Integer, after every so many epochs. Defaults to `1`.
 
     Raises:
-        ValueError: If `freq` is not a positive integer; when training starts, if the
+        ValueError: If `log_dir` is not a path, `inputs` is not an array of at least
+            one step, or `freq` is not a positive integer; when training starts, if the
             model has no memory layer.
 
     Example:
@@ -40,8 +43,13 @@ class MemoryTensorBoard(keras.callbacks.Callback):
 
     def __init__(self, log_dir, inputs, freq=1):
         super().__init__()
-        self.log_dir = str(log_dir)
+        self.log_dir = os.fspath(check_path("log_dir", log_dir))
         self.inputs = np.asarray(inputs)
+        if not (self.inputs.ndim and self.inputs.size) or self.inputs.dtype == object:
+            raise ValueError(
+                "`inputs` must be an array [time, features] with at least one step. "
+                f"Received: inputs={inputs!r}"
+            )
         self.freq = check_positive_integer("freq", freq)
 
     def on_train_begin(self, logs=None):

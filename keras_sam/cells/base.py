@@ -7,6 +7,7 @@ import math
 import keras
 import tensorflow as tf
 
+from keras_sam import checks
 from keras_sam._compat import DropoutRNNCell
 from keras_sam.arguments import (
     check_option,
@@ -80,10 +81,10 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         )
         if clip_value is not None and not (is_number(clip_value) and clip_value > 0):
             raise ValueError(
-                "`clip_value` must be positive, or None for no clipping. "
+                "`clip_value` must be positive and finite, or None for no clipping. "
                 f"Received: clip_value={clip_value!r}"
             )
-        self.clip_value = clip_value
+        self.clip_value = None if clip_value is None else float(clip_value)
         self.initial_memory = check_option(
             "initial_memory", initial_memory, ("constant", "random", "learned")
         )
@@ -123,6 +124,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         self.state_size = [
             math.prod(shape) for shape in self.state_shapes.values()
         ] + keras.tree.flatten(self.controller.state_size)
+        checks.check_state_fits({"units": (self.units,), **self.state_shapes})
         self._initial_weights_built = False
 
     def _make_controller(self, controller):
@@ -278,10 +280,17 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         Returns:
             List of tensors `[batch, size]`, one for each entry of `state_size`.
         """
+        batch_size = checks.check_batch_size(batch_size)
         self._build_initial_weights()
         rows = None
         if memory is not None:
-            rows = self._check_given_memory(memory, batch_size)
+            rows = checks.as_memory(
+                memory,
+                self.memory_slots,
+                self.word_size,
+                batch_size,
+                self.compute_dtype,
+            )
             rows = tf.broadcast_to(rows, (batch_size, rows.shape[-2], self.word_size))
         fields = self.initial_fields(batch_size, rows)
         controller_state = keras.tree.map_structure(
@@ -323,29 +332,6 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         values = tf.convert_to_tensor(values)
         return tf.broadcast_to(values, (batch_size, *values.shape))
 
-    def _check_given_memory(self, memory, batch_size):
-        memory = tf.convert_to_tensor(memory)
-        memory = tf.cast(memory, self.compute_dtype)
-        shape = memory.shape
-        if (
-            shape.rank not in (2, 3)
-            or shape[-1] != self.word_size
-            or shape[-2] is None
-            or shape[-2] > self.memory_slots
-            or (
-                shape.rank == 3
-                and isinstance(batch_size, int)
-                and shape[0] not in (None, batch_size)
-            )
-        ):
-            raise ValueError(
-                "`memory` must be of shape (rows, word_size) or (batch, rows, "
-                f"word_size) with word_size={self.word_size}, rows at most "
-                f"{self.memory_slots} and batch={batch_size}. "
-                f"Received: memory.shape={tuple(shape)}"
-            )
-        return memory
-
     def pack_state(self, state):
         """A named state as the flat list that Keras passes from step to step.
 
@@ -374,8 +360,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         Raises:
             ValueError: If an entry is missing or of another size.
         """
-        states = keras.tree.flatten(states)
-        check_state_sizes(self.state_size, [tuple(state.shape) for state in states])
+        states = checks.as_flat_state(states, self.state_size)
         fields = {
             name: tf.reshape(flat, (-1, *shape))
             for (name, shape), flat in zip(
@@ -395,6 +380,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
     # One step.
 
     def call(self, inputs, states, training=False):
+        inputs = checks.as_step_inputs(inputs, self.compute_dtype)
         # Keras hands `training` down to the layers called within.
         output, state, _ = self.step(inputs, self.unpack_state(states))
         new_states = self.pack_state(state)
@@ -445,7 +431,9 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         """The cell's output, `[batch, output_size]`."""
         reads = self._flat_reads(read_vectors)
         return self._clip(
-            self.output_projection(tf.concat([self.skip_connection(hidden), reads], axis=-1))
+            self.output_projection(
+                tf.concat([self.skip_connection(hidden), reads], axis=-1)
+            )
         )
 
     def project_interface(self, hidden):
@@ -520,23 +508,6 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             "recurrent_dropout": self.recurrent_dropout_rate,
             "seed": self.seed,
         }
-
-
-def check_state_sizes(sizes, shapes, batch_size=None):
-    """That a flat list of states has the entries, of the sizes, that it should."""
-    if len(shapes) != len(sizes) or any(
-        len(shape) != 2
-        or shape[1] not in (None, size)
-        or None not in (shape[0], batch_size)
-        and shape[0] != batch_size
-        for shape, size in zip(shapes, sizes, strict=True)
-    ):
-        expected = [("batch", size) for size in sizes]
-        raise ValueError(
-            "The state must be a list of tensors as `get_initial_state` returns it, "
-            f"of shapes {expected}. Received shapes: {list(shapes)}"
-            + ("" if batch_size is None else f" for a batch of {batch_size}")
-        )
 
 
 def oneplus(values):

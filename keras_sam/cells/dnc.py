@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_sam import ops
+from keras_sam.arguments import check_boolean
 from keras_sam.cells.base import MemoryCell, oneplus
 from keras_sam.cells.extensions import LINK_EPSILON, DNCExtensions
 
@@ -141,8 +142,8 @@ class DNCCell(DNCExtensions, MemoryCell):
         initial_read_vectors="zeros",
         **kwargs,
     ):
-        self.wipe_freed = bool(wipe_freed)
-        self.link_gradients = bool(link_gradients)
+        self.wipe_freed = check_boolean("wipe_freed", wipe_freed)
+        self.link_gradients = check_boolean("link_gradients", link_gradients)
         super().__init__(
             units,
             memory_slots,

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_sam.arguments import check_rate
+from keras_sam.arguments import check_boolean, check_rate
 
 # Sharpening raises link weightings to a power.
 LINK_EPSILON = 1e-6
@@ -33,11 +33,13 @@ class DNCExtensions:
         normalize_interface=False,
         **kwargs,
     ):
-        self.key_masks = bool(key_masks)
+        self.key_masks = check_boolean("key_masks", key_masks)
         self.mask_min = check_rate("mask_min", mask_min)
-        self.sharpen_links = bool(sharpen_links)
+        self.sharpen_links = check_boolean("sharpen_links", sharpen_links)
         self.bypass_dropout_rate = check_rate("bypass_dropout", bypass_dropout)
-        self.normalize_interface = bool(normalize_interface)
+        self.normalize_interface = check_boolean(
+            "normalize_interface", normalize_interface
+        )
         super().__init__(*args, **kwargs)
         self.bypass_dropout = keras.layers.Dropout(
             self.bypass_dropout_rate,

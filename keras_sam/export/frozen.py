@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_sam.cells.base import check_state_sizes
+from keras_sam.checks import check_state_sizes
 from keras_sam.export.overlay import (
     Copies,
     FrozenMemory,
@@ -57,9 +57,7 @@ class FrozenStream(Stream):
         index = cell.index if index is None else get_index(index, cell.memory_slots)
         self._memory = FrozenMemory(cell, state, index)
         access = cell.access_state(state)
-        self._access = access._replace(
-            controller=tf.nest.flatten(access.controller)
-        )
+        self._access = access._replace(controller=tf.nest.flatten(access.controller))
         # Variables: constants would be part of the graph, which has to be small.
         self._access = tf.nest.map_structure(
             lambda value: tf.Variable(value, trainable=False), self._access
@@ -91,9 +89,7 @@ class FrozenStream(Stream):
         memory, access = self._unnamed(states)
         batch, steps = tf.shape(sequences)[0], tf.shape(sequences)[1]
         output = tf.zeros((batch, self._cell.output_size), access.read_vectors.dtype)
-        outputs = tf.TensorArray(
-            output.dtype, size=steps, element_shape=output.shape
-        )
+        outputs = tf.TensorArray(output.dtype, size=steps, element_shape=output.shape)
 
         def step(t, carry, outputs):
             active = None if mask is None else mask[:, t]
@@ -124,9 +120,7 @@ class FrozenStream(Stream):
         )
         access = access._replace(controller=tf.nest.flatten(access.controller))
         if active is not None:
-            output, access = where_active(
-                active, (output, access), (carry.output, old)
-            )
+            output, access = where_active(active, (output, access), (carry.output, old))
         new = Carry(memory.tensors, access, output)
         tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), new, carry)
         return new

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sam._compat import sublayers
-from keras_sam.arguments import check_positive_integer
+from keras_sam.arguments import check_boolean, check_folder, check_positive_integer
 from keras_sam.cells.sam import SAMCell
 from keras_sam.export.frozen import FrozenStream
 from keras_sam.export.streaming import Stream, recurrent_layers, run_model
@@ -17,6 +17,7 @@ from keras_sam.recurrence import xla_off
 
 # Of the sequence that shows whether chunk by chunk gives what the whole gives.
 _TRIAL_STEPS, _TRIAL_SPLIT = 4, 1
+
 
 def memorise(model, inputs, states=None):
     """Has a model read a long context, for `export_saved_model(memory=)`.
@@ -79,7 +80,7 @@ def export_saved_model(
     Args:
         model: A built Keras model with inputs and outputs (Sequential or functional).
         path: String or path, the folder of the model, in which there will be one for
-            each version.
+            each version. It may not be a file.
         version: Integer. Defaults to the one after the highest that is there.
         streaming: Boolean, whether to write `initial_state` and `step`. They need
             a model whose output at a step depends on no later step, which a short
@@ -124,6 +125,8 @@ def export_saved_model(
     """
     _version_folder(path, version)
     inputs = _named_inputs(model)
+    if check_boolean("streaming", streaming):
+        _check_time_is_open(inputs)
     layers = recurrent_layers(model)
     memory = memory or {}
 
@@ -168,7 +171,7 @@ def export_saved_model(
 
 
 def _version_folder(path, version):
-    path = Path(path)
+    path = Path(check_folder("path", path))
     if version is None:
         there = [int(each.name) for each in path.glob("*") if each.name.isdecimal()]
         version = max(there, default=0) + 1
@@ -195,6 +198,20 @@ def _named_inputs(model):
         name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name)
         for name, tensor in zip(names, model.inputs, strict=True)
     }
+
+
+def _check_time_is_open(inputs):
+    fixed = {
+        name: tuple(spec.shape)
+        for name, spec in inputs.items()
+        if spec.shape[1:2] != [None]
+    }
+    if fixed:
+        raise _cannot_stream(
+            "chunks have other lengths than a whole sequence, and the model's Input "
+            "fixes the time axis. Build the model with keras.Input((None, features)) "
+            f"and give it the same weights; its inputs have the shapes {fixed}"
+        )
 
 
 def _streams(layers, starts, make):

@@ -4,7 +4,6 @@ import abc
 
 import tensorflow as tf
 
-
 # An index that is not exact is asked for so many more, if some do not count.
 OVERFETCH = 28
 

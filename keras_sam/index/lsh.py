@@ -74,14 +74,16 @@ class LSH(Index):
         bucket_size: Integer, the number of slots that a bucket holds. Defaults to
             `16`.
         probes: Integer, how many buckets of a table a query looks into, at most
-            `bits + 1`. Defaults to `3`.
+            `bits + 1`. Where a memory of few slots makes for fewer `bits`, it looks
+            into as many as there are. Defaults to `3`, or all of fewer buckets.
         seed: Integer that decides on the planes, the same on every machine. Defaults
             to `0`.
 
     Raises:
         ValueError: If an argument is not a positive integer (for the seed: an integer
-            from 0 to 2^32 - 1), or a table would have more than 2^24 places, which
-            floats cannot count.
+            from 0 to 2^32 - 1), a table would have more than 2^24 places, which
+            floats cannot count, all of them 2^31 or more, or there are more `probes`
+            than `bits + 1`.
 
     Example:
 
@@ -94,18 +96,35 @@ class LSH(Index):
 
     supports_jit = True
 
-    def __init__(self, tables=2, bits=None, bucket_size=16, probes=3, seed=0):
+    def __init__(self, tables=2, bits=None, bucket_size=16, probes=None, seed=0):
         self.tables = check_positive_integer("tables", tables)
         self.bits = None if bits is None else check_positive_integer("bits", bits)
         self.bucket_size = check_positive_integer("bucket_size", bucket_size)
-        self.probes = check_positive_integer("probes", probes)
         self.seed = check_positive_integer("seed", seed, minimum=0)
         if self.seed >= 2**32:
             raise ValueError(f"`seed` must be less than 2**32. Received: seed={seed!r}")
-        if self.bucket_size * 2 ** (self.bits or 1) > LARGEST:
+        # As numbers of bits: 2**bits itself may be too large to be made.
+        spare = math.log2(LARGEST / self.bucket_size)
+        if (self.bits or 1) > spare:
             raise ValueError(
                 "A table must have at most 2**24 places, `bucket_size * 2**bits`. "
                 f"Received: bits={bits!r}, bucket_size={bucket_size!r}"
+            )
+        if self.tables * self.bucket_size * 2 ** (self.bits or 1) >= 2**31:
+            raise ValueError(
+                "All tables together must have fewer than 2**31 places, "
+                "`tables * bucket_size * 2**bits`. Received: "
+                f"tables={tables!r}, bits={bits!r}, bucket_size={bucket_size!r}"
+            )
+        # Without `bits` their number is round(log2(places / bucket_size)), see _layout.
+        most = 1 + (self.bits or round(spare))
+        if probes is None:
+            probes = min(3, most)
+        self.probes = check_positive_integer("probes", probes)
+        if self.probes > most:
+            raise ValueError(
+                "`probes` must be at most `bits + 1`: a bucket and those across one "
+                f"plane, here {most}. Received: probes={probes!r}, bits={bits!r}"
             )
 
     def state_size(self, memory_slots, word_size):

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sam.arguments import check_positive_integer
 from keras_sam._compat import in_xla
+from keras_sam.arguments import check_positive_integer
 from keras_sam.index.base import OVERFETCH, Index
-from keras_sam.ops.similarity import similarity
 from keras_sam.ops.content import NORM_EPSILON
+from keras_sam.ops.similarity import similarity
 
 # What the searchers that wait for their states may take together.
 CACHE_BYTES = 2**31

@@ -5,9 +5,10 @@ import inspect
 import keras
 import tensorflow as tf
 
+from keras_sam import checks
 from keras_sam._compat import in_xla, no_automatic_dependency_tracking
 from keras_sam.arguments import check_option, full_precision_policy
-from keras_sam.cells.base import check_state_sizes
+from keras_sam.layers.stream import StreamState
 from keras_sam.recurrence import is_xla_off, operation_for
 
 _LAYER_ARGUMENTS = ("name", "trainable", "activity_regularizer")
@@ -43,7 +44,9 @@ def _parameters(cls):
 class MemoryRNN(keras.layers.RNN):
     """Base class of the layers; a subclass names its cell in `cell_class`.
 
-    Arguments that are not the layer's own go to the cell.
+    Arguments that are not the layer's own go to the cell. The states of a stateful
+    layer are the variables `states`; `reset_state` says how a stream is saved and
+    restored.
     """
 
     cell_class = None
@@ -114,24 +117,58 @@ class MemoryRNN(keras.layers.RNN):
         return self.cell.get_initial_state(batch_size, memory=memory)
 
     def reset_state(self):
-        """Start the sequences of a stateful layer anew, from the initial state."""
+        """Start the sequences of a stateful layer again, from the initial state.
+
+        The stream of a stateful layer is in `states`: a variable `[batch, size]` for
+        each entry of the cell's `state_size`. A state that is assigned is what the
+        next call goes on from. Before the first call, and after a reset, the layer
+        goes on from its initial state, as its weights are by then.
+
+        A file of the model, or of its weights, does not hold the stream, as for
+        `keras.layers.LSTM`: a model that is loaded starts again. To go on where the
+        saved one stood, save its states as well and assign them.
+
+        Example:
+
+        >>> memory = keras_sam.NTM(8, memory_slots=16, stateful=True)
+        >>> model = keras.Sequential([keras.Input(batch_shape=(1, None, 3)), memory])
+        >>> chunk = np.ones((1, 5, 3), "float32")
+        >>> first = model.predict(chunk, verbose=0)
+        >>> model.save("model.keras")
+        >>> np.savez("stream.npz", *[state.numpy() for state in memory.states])
+        >>> second = model.predict(chunk, verbose=0)
+
+        In another process:
+
+        >>> model = keras.models.load_model("model.keras")
+        >>> with np.load("stream.npz") as file:
+        ...     for state, value in zip(model.layers[0].states, file.values()):
+        ...         _ = state.assign(value)
+        >>> np.allclose(model.predict(chunk, verbose=0), second)
+        True
+        >>> model.layers[0].reset_state()
+        >>> np.allclose(model.predict(chunk, verbose=0), first)
+        True
+        """
         if self.states is not None:
             initial_state = self.get_initial_state(self.states[0].shape[0])
             for variable, value in zip(self.states, initial_state, strict=True):
-                variable.assign(value)
-            self._started.assign(False)
+                variable.reset(value)
 
     @no_automatic_dependency_tracking
     def _create_state_variables(self, batch_size):
-        super()._create_state_variables(batch_size)
-        # Until the first call the state is the initial one as it is by then: its
-        # weights may have been loaded or trained since the layer was built.
-        self._started = keras.Variable(False, trainable=False, dtype="bool")
+        with keras.name_scope(self.name, caller=self):
+            self.states = [
+                StreamState(value, self.variable_dtype, "rnn_state")
+                for value in self.get_initial_state(batch_size)
+            ]
+        # An attribute of the layer, or a SavedModel would not find them.
+        self._assigned = [state.assigned for state in self.states]
 
     def _current_state(self):
         initial_state = self.get_initial_state(self.states[0].shape[0])
         return [
-            tf.where(self._started.value, variable.value, value)
+            variable.current(value)
             for variable, value in zip(self.states, initial_state, strict=True)
         ]
 
@@ -142,26 +179,39 @@ class MemoryRNN(keras.layers.RNN):
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
         if initial_state_shape is not None:
-            check_state_sizes(
+            checks.check_state_sizes(
                 self.cell.state_size, initial_state_shape, sequences_shape[0]
             )
         return super().compute_output_shape(sequences_shape)
 
-    def call(self, sequences, initial_state=None, mask=None, training=False):
+    def compute_output_spec(
+        self, sequences, initial_state=None, mask=None, training=False
+    ):
+        # What `call` checks, for symbolic tensors.
+        checks.check_sequences(sequences)
+        if mask is not None:
+            checks.check_mask(mask, sequences)
         if initial_state is not None:
-            check_state_sizes(
-                self.cell.state_size,
-                [tuple(state.shape) for state in keras.tree.flatten(initial_state)],
-                sequences.shape[0],
-            )
-        elif self.stateful:
-            initial_state = self._current_state()
-        results = super().call(
+            self._check_state(initial_state, sequences)
+        return super().compute_output_spec(
             sequences, initial_state=initial_state, mask=mask, training=training
         )
-        if self.stateful:
-            self._started.assign(True)
-        return results
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        sequences = checks.as_sequences(sequences, self.compute_dtype)
+        mask = checks.as_mask(mask, sequences)
+        if initial_state is not None:
+            initial_state = self._check_state(initial_state, sequences)
+        elif self.stateful:
+            initial_state = self._current_state()
+        return super().call(
+            sequences, initial_state=initial_state, mask=mask, training=training
+        )
+
+    def _check_state(self, initial_state, sequences):
+        return checks.as_flat_state(
+            initial_state, self.cell.state_size, sequences.shape[0]
+        )
 
     @property
     def compiles_itself(self):
@@ -186,9 +236,7 @@ class MemoryRNN(keras.layers.RNN):
         operation = self._operation(
             in_xla() or self.compiles_itself and not is_xla_off()
         )
-        outputs, states = operation(
-            self.cell, sequences, initial_state, mask, training
-        )
+        outputs, states = operation(self.cell, sequences, initial_state, mask, training)
         return outputs[:, -1], outputs, states
 
     def _operation(self, jit_compile):
@@ -216,16 +264,30 @@ class MemoryRNN(keras.layers.RNN):
             `"write_weights"`, `"read_vectors"`, `"usage"`, ...); and the gates that
             the cell's docstring names.
         """
-        inputs = tf.convert_to_tensor(inputs, self.compute_dtype)
+        inputs = checks.as_numbers("inputs", inputs, self.compute_dtype)
         if inputs.shape.rank != 3:
             raise ValueError(
                 "`inputs` must be of shape (batch, time, features). "
                 f"Received: inputs.shape={tuple(inputs.shape)}"
             )
+        inputs = checks.as_sequences(inputs, self.compute_dtype, "inputs")
+        if not isinstance(keep, dict | None):
+            raise ValueError(
+                "`keep` must be a dictionary from names to functions of the cell's "
+                f"state. Received: keep={keep!r}"
+            )
         if not self.built:
             self.build(inputs.shape)
+        features = self.input_spec.axes[-1]
+        if inputs.shape[-1] != features:
+            raise ValueError(
+                f"`inputs` must have {features} features, as the layer was built for. "
+                f"Received: inputs.shape={tuple(inputs.shape)}"
+            )
         if initial_state is None:
             initial_state = self.get_initial_state(inputs.shape[0])
+        else:
+            initial_state = self._check_state(initial_state, inputs)
         if self.go_backwards:
             inputs = tf.reverse(inputs, axis=[1])
         state = self.cell.unpack_state(initial_state)

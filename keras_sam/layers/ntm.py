@@ -21,7 +21,9 @@ class NTM(MemoryRNN):
         go_backwards: Boolean, whether to go through the sequence from its end.
             Defaults to `False`.
         stateful: Boolean, whether row i of a batch continues row i of the batch
-            before; `reset_state()` starts anew. Defaults to `False`.
+            before; `reset_state()` starts again. A file of the model does not hold
+            the stream: a loaded model starts again too, unless its `states` are
+            restored, as the docstring of `reset_state` shows. Defaults to `False`.
         unroll: Boolean, whether to unroll the loop; for short sequences only.
             Defaults to `False`.
         zero_output_for_mask: Boolean, whether the output of a masked step is 0

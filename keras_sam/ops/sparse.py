@@ -46,9 +46,7 @@ def _weighted_rows(rows, weights, reads, rows_read, count):
     # Gathered first: the gradient of a sparse product for its dense factor is dense.
     rows = tf.gather(rows, rows_read)
     if in_xla():  # which has no kernel for the sparse product
-        return tf.math.unsorted_segment_sum(
-            weights[:, tf.newaxis] * rows, reads, count
-        )
+        return tf.math.unsorted_segment_sum(weights[:, tf.newaxis] * rows, reads, count)
     entries = tf.range(tf.size(reads, reads.dtype), dtype=reads.dtype)
     matrix = tf.SparseTensor(
         tf.stack([reads, entries], axis=-1),

@@ -38,7 +38,9 @@ class DenseRecurrence:
         variables.make_dropout_masks(sequences[:, 0], states)
         output = tf.zeros((tf.shape(sequences)[0], cell.output_size), sequences.dtype)
         outputs = tf.TensorArray(
-            output.dtype, size=length, element_shape=(sequences.shape[0], *output.shape[1:])
+            output.dtype,
+            size=length,
+            element_shape=(sequences.shape[0], *output.shape[1:]),
         )
 
         def step(t, states, output, seeds, outputs):

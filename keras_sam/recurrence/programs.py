@@ -24,7 +24,11 @@ _compiled = {}
 
 # What a layer is called, and how its weights come about, does not matter.
 _IRRELEVANT = {"name": "cell", "seed": 0, "trainable": True}
-_IRRELEVANT_ENDINGS = {"_initializer": "zeros", "_regularizer": None, "_constraint": None}
+_IRRELEVANT_ENDINGS = {
+    "_initializer": "zeros",
+    "_regularizer": None,
+    "_constraint": None,
+}
 
 
 _xla_is_off = contextvars.ContextVar("xla_is_off", default=False)

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_sam.ops.masks import where_active
 from keras_sam.ops.sparse import is_first_occurrence, row_numbers
 from keras_sam.recurrence.buffers import BufferMemory, InPlace, Values
-from keras_sam.ops.masks import where_active
 from keras_sam.recurrence.replay import RecordedMemory
 from keras_sam.recurrence.weight_gradients import STEPS_PER_PRODUCT, WeightGradients
 
@@ -328,7 +328,9 @@ class SparseRecurrence:
         counts = is_first_occurrence(memory.slots)
         if active is not None:
             counts &= active[:, tf.newaxis]
-        of_rows = tf.gather(of_memory, row_numbers(memory.slots, self.cell.memory_slots))
+        of_rows = tf.gather(
+            of_memory, row_numbers(memory.slots, self.cell.memory_slots)
+        )
         return of_rows * tf.cast(counts, of_rows.dtype)[..., tf.newaxis]
 
     def _of_memory(self, memory, of_memory, of_rows, of_words):

@@ -144,8 +144,8 @@ def _refuse_assigned(cell, variables):
         raise ValueError(
             "A layer of keras_sam that runs its own sequence cannot have a cell that "
             "assigns its weights while it runs, as keras.layers.BatchNormalization "
-            "does. Use the cell in keras.layers.RNN, or another controller (such as one "
-            "with keras.layers.LayerNormalization). Received: "
+            "does. Use the cell in keras.layers.RNN, or another controller, such as "
+            "one with keras.layers.LayerNormalization. Received: "
             f"cell {cell.name!r} assigns {paths}"
         )
 
