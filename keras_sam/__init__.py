@@ -20,8 +20,15 @@ from keras_sam import (  # noqa: E402
     visualize,
 )
 from keras_sam._version import __version__  # noqa: E402
-from keras_sam.cells import DAMCell, DNCCell, NTMCell, SAMCell, SDNCCell  # noqa: E402
-from keras_sam.layers import DAM, DNC, NTM, SAM, SDNC  # noqa: E402
+from keras_sam.cells import (  # noqa: E402
+    DAMCell,
+    DNCCell,
+    MemoryCell,
+    NTMCell,
+    SAMCell,
+    SDNCCell,
+)
+from keras_sam.layers import DAM, DNC, NTM, SAM, SDNC, MemoryRNN  # noqa: E402
 from keras_sam.resize import resize_memory  # noqa: E402
 
 __all__ = [
@@ -29,6 +36,8 @@ __all__ = [
     "DAMCell",
     "DNC",
     "DNCCell",
+    "MemoryCell",
+    "MemoryRNN",
     "NTM",
     "NTMCell",
     "SAM",

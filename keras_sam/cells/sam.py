@@ -106,9 +106,9 @@ class SAMCell(AccessCell):
             `usage_threshold` is not in (0, 1), or the dtype is a half precision.
 
     The state has the fields `memory` `[batch, N, W]`, `last_access` (the tree of
-    `keras_sam.ops.recency`), `time` `[batch, 1]`, `index`, `read_slots` and `read_weights`
-    `[batch, R, K]`, `read_vectors` `[batch, R, W]` and `controller`; a trace also has
-    `write_slots` and `write_weights` `[batch, writes]`, `write_gates`,
+    `keras_sam.ops.recency`), `time` `[batch, 1]`, `index`, `read_slots` and
+    `read_weights` `[batch, R, K]`, `read_vectors` `[batch, R, W]` and `controller`; a
+    trace also has `write_slots` and `write_weights` `[batch, writes]`, `write_gates`,
     `interpolation_gates` and `read_strengths`.
 
     Example:

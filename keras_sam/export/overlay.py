@@ -43,7 +43,7 @@ class Copies(NamedTuple):
 
 
 class LinkCopies(NamedTuple):
-    """The lists of links that a request has changed, see `keras_sam.ops.SparseLinks`."""
+    """The lists of links of `keras_sam.ops.SparseLinks` that a request has changed."""
 
     numbers: Any  # [batch, C]: which of the 2 N lists; -1 where there is room
     lists: Any  # [batch, C, 2, K_L]

@@ -55,8 +55,8 @@ class Index(abc.ABC):
             rows: Tensor `[batch, writes, W]`, the new words; the same for duplicates.
             active: Optional boolean tensor `[batch]`: the sequences in which anything
                 was written.
-            update: Function to set values with, see `keras_sam.recurrence.buffers`; at most
-                once, lest XLA copy the state.
+            update: Function to set values with, see `keras_sam.recurrence.buffers`. An
+                index calls it at most once: XLA copies a tensor that is set twice.
 
         Returns:
             Tensor `[batch, state_size]`.
