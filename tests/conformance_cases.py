@@ -82,7 +82,7 @@ CASES = [
             "dropout": rate,
             "write_heads": 2,
             "shift_range": 2,
-            "initial_weights": "first_slot",
+            "initial_addressing": "first_slot",
             "initial_memory": "learned",
             "output_size": 4,
         },

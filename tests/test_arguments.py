@@ -357,7 +357,7 @@ OPTIONS += [
     (cls, "initial_memory", "'constant', 'random', 'learned'")
     for cls in (*NTM, *DNC, *DAM)
 ]
-OPTIONS += [(cls, "initial_weights", "'learned', 'first_slot'") for cls in NTM]
+OPTIONS += [(cls, "initial_addressing", "'learned', 'first_slot'") for cls in NTM]
 
 
 @pytest.mark.parametrize(("cls", "name", "expected"), OPTIONS)

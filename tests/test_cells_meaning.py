@@ -79,7 +79,7 @@ def ntm_cell(**options):
     options = {
         "memory_slots": 6,
         "word_size": 4,
-        "initial_weights": "first_slot",
+        "initial_addressing": "first_slot",
     } | options
     return NTMCell(3, **options)
 
@@ -247,8 +247,8 @@ def test_ntm_with_hand_set_weights_copies_sequences_of_any_length():
     )
     # Both heads stand before the first slot.
     before = ON * one_hot([slots - 1], slots)
-    cell.initial_read_weights_weight.assign(before)
-    cell.initial_write_weights_weight.assign(before)
+    cell.initial_read_logits.assign(before)
+    cell.initial_write_logits.assign(before)
 
     rng = np.random.default_rng(0)
     for length in (1, 5, slots):
@@ -774,7 +774,7 @@ def test_an_untouched_memory_holds_a_small_constant(kind, dtype):
 def test_a_memory_can_start_from_numbers_of_its_own(kind, initial_memory):
     cell = small_cell(kind, initial_memory=initial_memory, seed=1)
     state = cell.unpack_state(cell.get_initial_state(3))
-    weight = cell.initial_memory_weight
+    weight = cell.initial_memory_variable
     assert weight.trainable == (initial_memory == "learned")
     assert np.unique(weight).size == 24
     assert 0.25 < np.std(weight) < 0.75
@@ -786,8 +786,8 @@ def test_a_memory_can_start_from_numbers_of_its_own(kind, initial_memory):
 
 def test_ntm_heads_start_on_the_first_slot():
     first = one_hot(0, 6)
-    for initial_weights, tolerance in (("first_slot", 0.0), ("learned", 1e-3)):
-        state = start(small_cell("ntm", initial_weights=initial_weights))
+    for initial_addressing, tolerance in (("first_slot", 0.0), ("learned", 1e-3)):
+        state = start(small_cell("ntm", initial_addressing=initial_addressing))
         assert state.read_weights.shape == (1, 2, 6)
         assert state.write_weights.shape == (1, 3, 6)
         for weights in (state.read_weights, state.write_weights):
@@ -816,10 +816,10 @@ def test_the_first_read_vectors_are_zeros_or_learned(kind):
     zeros = small_cell(kind, initial_read_vectors="zeros")
     for cell in (learned, zeros):
         np.testing.assert_array_equal(start(cell).read_vectors, np.zeros((1, 2, 4)))
-    assert not hasattr(zeros, "initial_read_vectors_weight")
+    assert not hasattr(zeros, "initial_read_vectors_variable")
     values = np.arange(8.0).reshape(2, 4)
-    learned.initial_read_vectors_weight.assign(values)
-    assert learned.initial_read_vectors_weight.trainable
+    learned.initial_read_vectors_variable.assign(values)
+    assert learned.initial_read_vectors_variable.trainable
     state = learned.unpack_state(learned.get_initial_state(3))
     np.testing.assert_array_equal(state.read_vectors, np.stack([values] * 3))
 
@@ -1011,7 +1011,7 @@ def test_the_interface_of_an_access_cell_has_its_five_parts(kind):
 def test_a_fixed_start_leaves_no_parameter_that_depends_on_the_memorys_size(cell_class):
     fixed = {"initial_read_vectors": "zeros"}
     if cell_class is NTMCell:
-        fixed["initial_weights"] = "first_slot"
+        fixed["initial_addressing"] = "first_slot"
     counts = set()
     for slots in (4, 40):
         cell = cell_class(5, memory_slots=slots, word_size=4, **fixed)

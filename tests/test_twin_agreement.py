@@ -45,7 +45,7 @@ NTM_CASES = {
     "learned memory": {"read_heads": 2, "initial_memory": "learned"},
     "fixed start": {
         "initial_memory": "random",
-        "initial_weights": "first_slot",
+        "initial_addressing": "first_slot",
         "initial_read_vectors": "zeros",
         "write_heads": 2,
     },

@@ -303,7 +303,7 @@ def test_ntm_interface_of_zeros():
     np.testing.assert_allclose(add, 0.0)
 
 
-def test_ntm_initial_weights_are_used():
+def test_ntm_initial_addressing_is_used():
     base = run_ntm(1, 1, 1, "lstm")
     rng = np.random.default_rng(7)
     for name, shape in {

@@ -253,14 +253,14 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             return
         self._initial_weights_built = True
         if self.initial_memory != "constant":
-            self.initial_memory_weight = self.add_weight(
+            self.initial_memory_variable = self.add_weight(
                 shape=(self.memory_slots, self.word_size),
                 name="initial_memory",
                 initializer=keras.initializers.RandomNormal(stddev=0.5, seed=self.seed),
                 trainable=self.initial_memory == "learned",
             )
         if self.initial_read_vectors == "learned":
-            self.initial_read_vectors_weight = self.add_weight(
+            self.initial_read_vectors_variable = self.add_weight(
                 shape=(self.read_heads, self.word_size),
                 name="initial_read_vectors",
                 initializer="zeros",
@@ -315,12 +315,12 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
                 tf.constant(CONSTANT_MEMORY, self.compute_dtype),
             )
         else:
-            memory = self._for_each(batch_size, self.initial_memory_weight)
+            memory = self._for_each(batch_size, self.initial_memory_variable)
         if given_memory is not None:
             rows = given_memory.shape[1]
             memory = tf.concat([given_memory, memory[:, rows:]], axis=1)
         if self.initial_read_vectors == "learned":
-            reads = self._for_each(batch_size, self.initial_read_vectors_weight)
+            reads = self._for_each(batch_size, self.initial_read_vectors_variable)
         else:
             reads = tf.zeros(
                 (batch_size, self.read_heads, self.word_size), self.compute_dtype
