@@ -13,8 +13,10 @@ from keras_sam.arguments import (
     check_option,
     check_positive_integer,
     check_rate,
+    current_config,
     full_precision_policy,
     is_number,
+    refuse_old_names,
 )
 from keras_sam.cells import controller as controllers
 
@@ -71,6 +73,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         dtype=None,
         **kwargs,
     ):
+        refuse_old_names(type(self), kwargs)
         super().__init__(dtype=full_precision_policy(dtype), **kwargs)
         self.units = check_positive_integer("units", units)
         self.memory_slots = check_positive_integer("memory_slots", memory_slots)
@@ -508,6 +511,10 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             "recurrent_dropout": self.recurrent_dropout_rate,
             "seed": self.seed,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config(current_config(cls, config))
 
 
 def oneplus(values):
