@@ -275,9 +275,9 @@ def test_the_largest_states():
 BOOLEANS = [
     (cls, name)
     for cls in (*DNC, *SDNC)
-    for name in ("key_masks", "sharpen_links", "normalize_interface")
+    for name in ("key_masks", "link_sharpening", "normalize_interface")
 ]
-BOOLEANS += [(cls, name) for cls in DNC for name in ("wipe_freed", "link_gradients")]
+BOOLEANS += [(cls, name) for cls in DNC for name in ("deallocate", "link_gradients")]
 
 
 @pytest.mark.parametrize(("cls", "name"), BOOLEANS)

@@ -292,7 +292,7 @@ def dnc_layout(cell):
     if cell.key_masks:
         layout["read_masks"] = np.full((heads, words), ON)
         layout["write_mask"] = np.full(words, ON)
-    if cell.sharpen_links:
+    if cell.link_sharpening:
         layout["forward_sharpness"] = np.full(heads, OFF)
         layout["backward_sharpness"] = np.full(heads, OFF)
     return layout
@@ -450,12 +450,12 @@ def test_dnc_one_head_frees_and_the_other_keeps():
     is_close(after.usage, [1, 1, 0, 1, 0, 0])
 
 
-@pytest.mark.parametrize("wipe_freed", [False, True])
-def test_dnc_wipe_freed_removes_what_a_freed_slot_held(wipe_freed):
-    cell = dnc_cell(wipe_freed=wipe_freed)
+@pytest.mark.parametrize("deallocate", [False, True])
+def test_dnc_deallocation_removes_what_a_freed_slot_held(deallocate):
+    cell = dnc_cell(deallocate=deallocate)
     state = look_up(cell, dnc_with_items(cell), ITEMS[1])
     state = access(cell, state, dnc_interface(cell, free_gates=ON))
-    is_close(state.memory[0, 1], 0.0 * ITEMS[1] if wipe_freed else ITEMS[1])
+    is_close(state.memory[0, 1], 0.0 * ITEMS[1] if deallocate else ITEMS[1])
     is_close(state.memory.numpy()[0, [0, 2, 3]], ITEMS[[0, 2, 3]])
 
 
@@ -488,7 +488,7 @@ def test_dnc_key_masks_hold_for_the_write_key_as_well():
 
 
 def test_dnc_sharp_links_make_up_for_blurred_ones():
-    cell = dnc_cell(sharpen_links=True)
+    cell = dnc_cell(link_sharpening=True)
     state = start(cell)
     # Every write lies two thirds on a new slot and one third elsewhere.
     for item in ITEMS[:3]:
@@ -522,7 +522,7 @@ def test_dnc_with_hand_set_weights_copies_again_and_again():
         word_size=width + 1,  # the last element marks the beginning
         read_heads=1,
         controller="dense",
-        wipe_freed=True,
+        deallocate=True,
         output_size=width,
         return_sequences=True,
     )
@@ -994,9 +994,9 @@ def test_the_interface_of_a_dnc_is_as_wide_as_the_paper_says():
         assert DNCCell(3, **options).interface_size == plain
         masked = DNCCell(3, key_masks=True, **options)
         assert masked.interface_size == plain + (heads + 1) * words
-        sharp = DNCCell(3, sharpen_links=True, **options)
+        sharp = DNCCell(3, link_sharpening=True, **options)
         assert sharp.interface_size == plain + 2 * heads
-        assert DNCCell(3, wipe_freed=True, **options).interface_size == plain
+        assert DNCCell(3, deallocate=True, **options).interface_size == plain
 
 
 @each_access_cell

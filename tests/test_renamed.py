@@ -1,4 +1,4 @@
-"""Configurations with the names that arguments had before 0.1.0 load, with a warning."""
+"""Configurations with the names that arguments had load, with a warning."""
 
 import json
 import zipfile
@@ -14,6 +14,9 @@ SIZES = {"units": 4, "memory_slots": 6, "word_size": 3, "read_heads": 1}
 # Values that are not the defaults.
 CASES = [
     ("NTM", "initial_weights", "initial_addressing", "first_slot"),
+    ("DNC", "wipe_freed", "deallocate", True),
+    ("DNC", "sharpen_links", "link_sharpening", True),
+    ("SDNC", "sharpen_links", "link_sharpening", True),
 ]
 each_case = pytest.mark.parametrize(("name", "old", "new", "value"), CASES)
 
