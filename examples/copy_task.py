@@ -131,7 +131,7 @@ def make_model(arguments):
     elif arguments.cell in SPARSE:
         if arguments.cell == "sdnc":
             # Else its weights fade as it walks along the links, beyond 20 vectors.
-            memory_arguments["sharpen_links"] = True
+            memory_arguments["link_sharpening"] = True
         layers = [SPARSE[arguments.cell](index=arguments.index, **memory_arguments)]
     else:
         layers = [

@@ -99,7 +99,7 @@ def parse_arguments(options=None):
         default=[],
         type=toml,
         metavar="NAME=VALUE",
-        help="any argument of the layer, as TOML: --layer sharpen_links=true",
+        help="any argument of the layer, as TOML: --layer link_sharpening=true",
     )
     add("--seed", type=int, default=0)
     add("--output", type=Path, help="default: runs/TASK_CELL_SEED")

@@ -1,12 +1,61 @@
 """Checks of arguments that say what was expected and what was received."""
 
+import inspect
 import math
 import numbers
 import os
+import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
+
+# The names that arguments had before 0.1.0, and those that they have now. For one
+# release configurations load with the old ones.
+RENAMED = {
+    "initial_weights": "initial_addressing",
+    "sharpen_links": "link_sharpening",
+    "wipe_freed": "deallocate",
+}
+
+
+def renamed_arguments(cls, names):
+    """Those of the names that arguments of a class had, and the names they have now."""
+
+    def takes(name):
+        return any(
+            name in inspect.signature(base.__init__).parameters for base in cls.__mro__
+        )
+
+    # A class of somebody else's may have an argument of the old name.
+    return {
+        name: RENAMED[name]
+        for name in names
+        if name in RENAMED and takes(RENAMED[name]) and not takes(name)
+    }
+
+
+def refuse_old_names(cls, arguments):
+    """Raises if one of the arguments has another name now."""
+    for old, new in renamed_arguments(cls, arguments).items():
+        raise ValueError(
+            f"Unrecognized keyword arguments passed to {cls.__name__}: `{old}` is "
+            f"called `{new}` now. Received: {old}={arguments[old]!r}"
+        )
+
+
+def current_config(cls, config):
+    """A configuration of a class with the names that its arguments have now."""
+    renamed = renamed_arguments(cls, config)
+    for old, new in renamed.items():
+        warnings.warn(
+            f"The configuration of {config.get('name', cls.__name__)!r} has the key "
+            f"`{old}`, which is called `{new}` now. Save the model again: the next "
+            "release will not read the old key.",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+    return {renamed.get(name, name): value for name, value in config.items()}
 
 
 def check_positive_integer(name, value, minimum=1):

@@ -68,7 +68,7 @@ def resize_memory(model, memory_slots):
 def _check_resizable(config):
     tied = [
         f'{name}="{config[name]}"'
-        for name in ("initial_memory", "initial_weights")
+        for name in ("initial_memory", "initial_addressing")
         if config.get(name) in ("learned", "random")
     ]
     if tied:
@@ -76,5 +76,5 @@ def _check_resizable(config):
             "A memory can be resized only if none of its weights belongs to a slot. "
             f"Received: layer {config.get('name')!r} with {', '.join(tied)}. Train it "
             'with initial_memory="constant" (and, for an NTM, '
-            'initial_weights="first_slot").'
+            'initial_addressing="first_slot").'
         )

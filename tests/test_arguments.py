@@ -275,9 +275,9 @@ def test_the_largest_states():
 BOOLEANS = [
     (cls, name)
     for cls in (*DNC, *SDNC)
-    for name in ("key_masks", "sharpen_links", "normalize_interface")
+    for name in ("key_masks", "link_sharpening", "normalize_interface")
 ]
-BOOLEANS += [(cls, name) for cls in DNC for name in ("wipe_freed", "link_gradients")]
+BOOLEANS += [(cls, name) for cls in DNC for name in ("deallocate", "link_gradients")]
 
 
 @pytest.mark.parametrize(("cls", "name"), BOOLEANS)
@@ -357,7 +357,7 @@ OPTIONS += [
     (cls, "initial_memory", "'constant', 'random', 'learned'")
     for cls in (*NTM, *DNC, *DAM)
 ]
-OPTIONS += [(cls, "initial_weights", "'learned', 'first_slot'") for cls in NTM]
+OPTIONS += [(cls, "initial_addressing", "'learned', 'first_slot'") for cls in NTM]
 
 
 @pytest.mark.parametrize(("cls", "name", "expected"), OPTIONS)

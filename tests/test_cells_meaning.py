@@ -79,7 +79,7 @@ def ntm_cell(**options):
     options = {
         "memory_slots": 6,
         "word_size": 4,
-        "initial_weights": "first_slot",
+        "initial_addressing": "first_slot",
     } | options
     return NTMCell(3, **options)
 
@@ -247,8 +247,8 @@ def test_ntm_with_hand_set_weights_copies_sequences_of_any_length():
     )
     # Both heads stand before the first slot.
     before = ON * one_hot([slots - 1], slots)
-    cell.initial_read_weights_weight.assign(before)
-    cell.initial_write_weights_weight.assign(before)
+    cell.initial_read_logits.assign(before)
+    cell.initial_write_logits.assign(before)
 
     rng = np.random.default_rng(0)
     for length in (1, 5, slots):
@@ -292,7 +292,7 @@ def dnc_layout(cell):
     if cell.key_masks:
         layout["read_masks"] = np.full((heads, words), ON)
         layout["write_mask"] = np.full(words, ON)
-    if cell.sharpen_links:
+    if cell.link_sharpening:
         layout["forward_sharpness"] = np.full(heads, OFF)
         layout["backward_sharpness"] = np.full(heads, OFF)
     return layout
@@ -450,12 +450,12 @@ def test_dnc_one_head_frees_and_the_other_keeps():
     is_close(after.usage, [1, 1, 0, 1, 0, 0])
 
 
-@pytest.mark.parametrize("wipe_freed", [False, True])
-def test_dnc_wipe_freed_removes_what_a_freed_slot_held(wipe_freed):
-    cell = dnc_cell(wipe_freed=wipe_freed)
+@pytest.mark.parametrize("deallocate", [False, True])
+def test_dnc_deallocation_removes_what_a_freed_slot_held(deallocate):
+    cell = dnc_cell(deallocate=deallocate)
     state = look_up(cell, dnc_with_items(cell), ITEMS[1])
     state = access(cell, state, dnc_interface(cell, free_gates=ON))
-    is_close(state.memory[0, 1], 0.0 * ITEMS[1] if wipe_freed else ITEMS[1])
+    is_close(state.memory[0, 1], 0.0 * ITEMS[1] if deallocate else ITEMS[1])
     is_close(state.memory.numpy()[0, [0, 2, 3]], ITEMS[[0, 2, 3]])
 
 
@@ -488,7 +488,7 @@ def test_dnc_key_masks_hold_for_the_write_key_as_well():
 
 
 def test_dnc_sharp_links_make_up_for_blurred_ones():
-    cell = dnc_cell(sharpen_links=True)
+    cell = dnc_cell(link_sharpening=True)
     state = start(cell)
     # Every write lies two thirds on a new slot and one third elsewhere.
     for item in ITEMS[:3]:
@@ -522,7 +522,7 @@ def test_dnc_with_hand_set_weights_copies_again_and_again():
         word_size=width + 1,  # the last element marks the beginning
         read_heads=1,
         controller="dense",
-        wipe_freed=True,
+        deallocate=True,
         output_size=width,
         return_sequences=True,
     )
@@ -774,7 +774,7 @@ def test_an_untouched_memory_holds_a_small_constant(kind, dtype):
 def test_a_memory_can_start_from_numbers_of_its_own(kind, initial_memory):
     cell = small_cell(kind, initial_memory=initial_memory, seed=1)
     state = cell.unpack_state(cell.get_initial_state(3))
-    weight = cell.initial_memory_weight
+    weight = cell.initial_memory_variable
     assert weight.trainable == (initial_memory == "learned")
     assert np.unique(weight).size == 24
     assert 0.25 < np.std(weight) < 0.75
@@ -786,8 +786,8 @@ def test_a_memory_can_start_from_numbers_of_its_own(kind, initial_memory):
 
 def test_ntm_heads_start_on_the_first_slot():
     first = one_hot(0, 6)
-    for initial_weights, tolerance in (("first_slot", 0.0), ("learned", 1e-3)):
-        state = start(small_cell("ntm", initial_weights=initial_weights))
+    for initial_addressing, tolerance in (("first_slot", 0.0), ("learned", 1e-3)):
+        state = start(small_cell("ntm", initial_addressing=initial_addressing))
         assert state.read_weights.shape == (1, 2, 6)
         assert state.write_weights.shape == (1, 3, 6)
         for weights in (state.read_weights, state.write_weights):
@@ -816,10 +816,10 @@ def test_the_first_read_vectors_are_zeros_or_learned(kind):
     zeros = small_cell(kind, initial_read_vectors="zeros")
     for cell in (learned, zeros):
         np.testing.assert_array_equal(start(cell).read_vectors, np.zeros((1, 2, 4)))
-    assert not hasattr(zeros, "initial_read_vectors_weight")
+    assert not hasattr(zeros, "initial_read_vectors_variable")
     values = np.arange(8.0).reshape(2, 4)
-    learned.initial_read_vectors_weight.assign(values)
-    assert learned.initial_read_vectors_weight.trainable
+    learned.initial_read_vectors_variable.assign(values)
+    assert learned.initial_read_vectors_variable.trainable
     state = learned.unpack_state(learned.get_initial_state(3))
     np.testing.assert_array_equal(state.read_vectors, np.stack([values] * 3))
 
@@ -994,9 +994,9 @@ def test_the_interface_of_a_dnc_is_as_wide_as_the_paper_says():
         assert DNCCell(3, **options).interface_size == plain
         masked = DNCCell(3, key_masks=True, **options)
         assert masked.interface_size == plain + (heads + 1) * words
-        sharp = DNCCell(3, sharpen_links=True, **options)
+        sharp = DNCCell(3, link_sharpening=True, **options)
         assert sharp.interface_size == plain + 2 * heads
-        assert DNCCell(3, wipe_freed=True, **options).interface_size == plain
+        assert DNCCell(3, deallocate=True, **options).interface_size == plain
 
 
 @each_access_cell
@@ -1011,7 +1011,7 @@ def test_the_interface_of_an_access_cell_has_its_five_parts(kind):
 def test_a_fixed_start_leaves_no_parameter_that_depends_on_the_memorys_size(cell_class):
     fixed = {"initial_read_vectors": "zeros"}
     if cell_class is NTMCell:
-        fixed["initial_weights"] = "first_slot"
+        fixed["initial_addressing"] = "first_slot"
     counts = set()
     for slots in (4, 40):
         cell = cell_class(5, memory_slots=slots, word_size=4, **fixed)

@@ -93,7 +93,7 @@ def results_and_gradients(layer, inputs, state, mask):
                 "write_heads": 2,
                 "links_per_slot": 3,
                 "key_masks": True,
-                "sharpen_links": True,
+                "link_sharpening": True,
                 "normalize_interface": True,
             },
             5,

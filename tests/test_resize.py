@@ -20,7 +20,7 @@ def dnc_model(**kwargs):
                     4,
                     memory_slots=6,
                     word_size=3,
-                    initial_weights="first_slot",
+                    initial_addressing="first_slot",
                     **kwargs,
                 )
             ),
@@ -55,7 +55,7 @@ def test_a_model_compiled_with_functions_of_the_user_is_resized():
 def test_unused_slots_of_a_larger_memory_change_nothing_for_location_reads():
     """An NTM that addresses by location only answers alike with more slots."""
     layer = keras_sam.NTM(
-        4, memory_slots=9, word_size=3, initial_weights="first_slot", shift_range=1
+        4, memory_slots=9, word_size=3, initial_addressing="first_slot", shift_range=1
     )
     model = keras.Sequential([keras.Input((None, 3)), layer])
     # Interpolation gates shut: the weighting before, shifted, is all that counts.
@@ -81,7 +81,7 @@ def test_weights_tied_to_slots_are_refused():
             keras_sam.resize_memory(dnc_model(**kwargs), 11)
     model = keras.Sequential([keras.Input((None, 3)), keras_sam.NTM(4)])
     with pytest.raises(
-        ValueError, match='Received: layer .* initial_weights="learned"'
+        ValueError, match='Received: layer .* initial_addressing="learned"'
     ):
         keras_sam.resize_memory(model, 11)
 

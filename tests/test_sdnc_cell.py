@@ -27,7 +27,7 @@ from keras_sam import SAMCell, SDNCCell
 OPTIONS = {
     "key_masks": True,
     "mask_min": 0.2,
-    "sharpen_links": True,
+    "link_sharpening": True,
     "normalize_interface": True,
 }
 CASES = {
@@ -284,7 +284,7 @@ def test_key_masks_compare_what_they_let_through():
 
 
 def test_sharpened_links_follow_the_strongest_and_lead_nowhere_without_links():
-    cell = order_cell(memory_slots=16, sharpen_links=True)
+    cell = order_cell(memory_slots=16, link_sharpening=True)
     program(cell, **{**WRITE, "write_gates": 1.0})
     *_, state = run_steps(cell, cell.unpack_state(cell.get_initial_state(1)), 8)
     links = dense_links(cell, state)[0]

@@ -45,7 +45,7 @@ NTM_CASES = {
     "learned memory": {"read_heads": 2, "initial_memory": "learned"},
     "fixed start": {
         "initial_memory": "random",
-        "initial_weights": "first_slot",
+        "initial_addressing": "first_slot",
         "initial_read_vectors": "zeros",
         "write_heads": 2,
     },
@@ -54,8 +54,8 @@ NTM_CASES = {
 EVERY_DNC_OPTION = {
     "key_masks": True,
     "mask_min": 0.2,
-    "wipe_freed": True,
-    "sharpen_links": True,
+    "deallocate": True,
+    "link_sharpening": True,
     "normalize_interface": True,
 }
 DNC_CASES = {
@@ -64,8 +64,8 @@ DNC_CASES = {
     "one head": {"read_heads": 1},
     "key masks": {"key_masks": True},
     "key masks with a floor": {"key_masks": True, "mask_min": 0.2},
-    "wipe freed": {"wipe_freed": True},
-    "sharpen links": {"sharpen_links": True},
+    "deallocate": {"deallocate": True},
+    "link sharpening": {"link_sharpening": True},
     "normalize interface": {"normalize_interface": True},
     "every option": EVERY_DNC_OPTION,
     "every option, dense": {
@@ -178,8 +178,6 @@ def run_twin(kind, options, weights, inputs):
         for name, value in options.items()
         if not name.startswith("initial_") and name != "link_gradients"
     }
-    if "wipe_freed" in options:
-        options["deallocate"] = options.pop("wipe_freed")
     own_memory = kind == "dam" and "initial_memory" in weights
     if own_memory:  # DAM's twin knows given rows alone.
         options["given_memory"] = weights["initial_memory"]
@@ -448,8 +446,8 @@ GRADIENT_CASES = [
     ("dnc", {}),
     ("dnc", {"controller": "dense", "read_heads": 1, "clip_value": 1.5}),
     ("dnc", {"key_masks": True, "mask_min": 0.2}),
-    ("dnc", {"wipe_freed": True}),
-    ("dnc", {"sharpen_links": True}),
+    ("dnc", {"deallocate": True}),
+    ("dnc", {"link_sharpening": True}),
     ("dnc", {"normalize_interface": True}),
     ("dnc", {**EVERY_DNC_OPTION, "initial_read_vectors": "learned"}),
     ("dnc", {**EVERY_DNC_OPTION, "controller": "dense", "clip_value": 1.5}),

@@ -22,11 +22,11 @@ def ntm_interface_size(words, read_heads, write_heads, shift_range):
     return heads * per_head + 2 * write_heads * words
 
 
-def dnc_interface_size(words, read_heads, key_masks=False, sharpen_links=False):
+def dnc_interface_size(words, read_heads, key_masks=False, link_sharpening=False):
     size = words * read_heads + 3 * words + 5 * read_heads + 3
     if key_masks:
         size += words * read_heads + words
-    if sharpen_links:
+    if link_sharpening:
         size += 2 * read_heads
     return size
 
@@ -303,7 +303,7 @@ def test_ntm_interface_of_zeros():
     np.testing.assert_allclose(add, 0.0)
 
 
-def test_ntm_initial_weights_are_used():
+def test_ntm_initial_addressing_is_used():
     base = run_ntm(1, 1, 1, "lstm")
     rng = np.random.default_rng(7)
     for name, shape in {
@@ -397,13 +397,13 @@ DNC_CASES = [
     {},
     {"controller": "dense", "read_heads": 1},
     {"key_masks": True, "mask_min": 0.1},
-    {"sharpen_links": True},
+    {"link_sharpening": True},
     {"deallocate": True},
     {"normalize_interface": True},
     {
         "key_masks": True,
         "deallocate": True,
-        "sharpen_links": True,
+        "link_sharpening": True,
         "normalize_interface": True,
     },
 ]
@@ -415,7 +415,7 @@ def run_dnc(scale=1.0, interface_factor=1.0, extra=(), **options):
         WORDS,
         read_heads,
         options.get("key_masks", False),
-        options.get("sharpen_links", False),
+        options.get("link_sharpening", False),
     )
     weights = random_weights(size, read_heads, options.get("controller", "lstm"), scale)
     for name in ("interface_kernel", "interface_bias"):
@@ -465,7 +465,7 @@ def test_dnc_trace(options):
 
 
 def test_dnc_interface_layout():
-    size = dnc_interface_size(2, 2, key_masks=True, sharpen_links=True)
+    size = dnc_interface_size(2, 2, key_masks=True, link_sharpening=True)
     # Numbers small enough for every activation to give them back.
     numbers = np.arange(1.0, size + 1) / 100
     xi = dnc._split_interface(numbers, 2, 2, True, 0.0, True)
@@ -700,7 +700,7 @@ def test_dnc_link_sharpness_acts_on_its_own_direction(mode):
             memory_slots=3,
             word_size=WORDS,
             controller="dense",
-            sharpen_links=True,
+            link_sharpening=True,
         )
         slots = np.argmax(trace["write_weights"][0, :3], -1)
         before = trace["read_weights"][0, 3, 0][slots[list(blurred)]]

@@ -13,8 +13,10 @@ from keras_sam.arguments import (
     check_option,
     check_positive_integer,
     check_rate,
+    current_config,
     full_precision_policy,
     is_number,
+    refuse_old_names,
 )
 from keras_sam.cells import controller as controllers
 
@@ -71,6 +73,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         dtype=None,
         **kwargs,
     ):
+        refuse_old_names(type(self), kwargs)
         super().__init__(dtype=full_precision_policy(dtype), **kwargs)
         self.units = check_positive_integer("units", units)
         self.memory_slots = check_positive_integer("memory_slots", memory_slots)
@@ -253,14 +256,14 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             return
         self._initial_weights_built = True
         if self.initial_memory != "constant":
-            self.initial_memory_weight = self.add_weight(
+            self.initial_memory_variable = self.add_weight(
                 shape=(self.memory_slots, self.word_size),
                 name="initial_memory",
                 initializer=keras.initializers.RandomNormal(stddev=0.5, seed=self.seed),
                 trainable=self.initial_memory == "learned",
             )
         if self.initial_read_vectors == "learned":
-            self.initial_read_vectors_weight = self.add_weight(
+            self.initial_read_vectors_variable = self.add_weight(
                 shape=(self.read_heads, self.word_size),
                 name="initial_read_vectors",
                 initializer="zeros",
@@ -315,12 +318,12 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
                 tf.constant(CONSTANT_MEMORY, self.compute_dtype),
             )
         else:
-            memory = self._for_each(batch_size, self.initial_memory_weight)
+            memory = self._for_each(batch_size, self.initial_memory_variable)
         if given_memory is not None:
             rows = given_memory.shape[1]
             memory = tf.concat([given_memory, memory[:, rows:]], axis=1)
         if self.initial_read_vectors == "learned":
-            reads = self._for_each(batch_size, self.initial_read_vectors_weight)
+            reads = self._for_each(batch_size, self.initial_read_vectors_variable)
         else:
             reads = tf.zeros(
                 (batch_size, self.read_heads, self.word_size), self.compute_dtype
@@ -508,6 +511,10 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             "recurrent_dropout": self.recurrent_dropout_rate,
             "seed": self.seed,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config(current_config(cls, config))
 
 
 def oneplus(values):

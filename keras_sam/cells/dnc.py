@@ -63,10 +63,10 @@ class DNCCell(DNCExtensions, MemoryCell):
             next three are the repairs of [Csordás & Schmidhuber, 2019](
             https://arxiv.org/abs/1904.10278).
         mask_min: The least value of a mask, in `[0, 1)`. Defaults to `0.0`.
-        wipe_freed: Boolean, whether a freed slot loses its content as well:
+        deallocate: Boolean, whether a freed slot loses its content as well:
             `M = M psi (1 - w_w e) + w_w v` with the retention psi. Defaults to
             `False`.
-        sharpen_links: Boolean, whether the weightings found along the links are
+        link_sharpening: Boolean, whether the weightings found along the links are
             raised to a learned power and normalised. Defaults to `False`.
         link_gradients: Boolean, whether gradients flow through the links. Defaults
             to `True`, as in the paper.
@@ -137,12 +137,12 @@ class DNCCell(DNCExtensions, MemoryCell):
         word_size=20,
         read_heads=4,
         controller="lstm",
-        wipe_freed=False,
+        deallocate=False,
         link_gradients=True,
         initial_read_vectors="zeros",
         **kwargs,
     ):
-        self.wipe_freed = check_boolean("wipe_freed", wipe_freed)
+        self.deallocate = check_boolean("deallocate", deallocate)
         self.link_gradients = check_boolean("link_gradients", link_gradients)
         super().__init__(
             units,
@@ -185,7 +185,7 @@ class DNCCell(DNCExtensions, MemoryCell):
         }
         if self.key_masks:
             sizes |= {"read_masks": heads * words, "write_mask": words}
-        if self.sharpen_links:
+        if self.link_sharpening:
             sizes |= {"forward_sharpness": heads, "backward_sharpness": heads}
         return sizes
 
@@ -216,7 +216,7 @@ class DNCCell(DNCExtensions, MemoryCell):
         if self.key_masks:
             parts["read_masks"] = self.mask(per_head("read_masks"))
             parts["write_mask"] = self.mask(parts["write_mask"])[:, tf.newaxis]
-        if self.sharpen_links:
+        if self.link_sharpening:
             for name in ("forward_sharpness", "backward_sharpness"):
                 parts[name] = oneplus(parts[name])
         return parts
@@ -239,7 +239,7 @@ class DNCCell(DNCExtensions, MemoryCell):
             + (1.0 - parts["allocation_gate"]) * write_content
         )
         memory = state.memory
-        if self.wipe_freed:
+        if self.deallocate:
             memory = memory * retention[..., tf.newaxis]
         memory = ops.erase_and_add(
             memory,
@@ -257,7 +257,7 @@ class DNCCell(DNCExtensions, MemoryCell):
         # Read by content, or along the links from where was read before.
         backward = ops.directional_weights(link, state.read_weights, forward=False)
         forward = ops.directional_weights(link, state.read_weights, forward=True)
-        if self.sharpen_links:
+        if self.link_sharpening:
             backward = ops.sharpen(backward, parts["backward_sharpness"], LINK_EPSILON)
             forward = ops.sharpen(forward, parts["forward_sharpness"], LINK_EPSILON)
         content = ops.content_weights(
@@ -307,6 +307,6 @@ class DNCCell(DNCExtensions, MemoryCell):
     def get_config(self):
         return {
             **super().get_config(),
-            "wipe_freed": self.wipe_freed,
+            "deallocate": self.deallocate,
             "link_gradients": self.link_gradients,
         }

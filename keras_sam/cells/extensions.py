@@ -14,10 +14,10 @@ class DNCExtensions:
 
     The class takes the options, normalises the interface vector and drops what goes
     past the memory. The cell itself sees to the parts of the interface and to the reads
-    that `key_masks` and `sharpen_links` ask for.
+    that `key_masks` and `link_sharpening` ask for.
 
     Args:
-        key_masks, mask_min, sharpen_links: See [Csordás & Schmidhuber, 2019](
+        key_masks, mask_min, link_sharpening: See [Csordás & Schmidhuber, 2019](
             https://arxiv.org/abs/1904.10278).
         bypass_dropout, normalize_interface: See [Franke et al., 2018](
             https://arxiv.org/abs/1807.02658).
@@ -28,14 +28,14 @@ class DNCExtensions:
         *args,
         key_masks=False,
         mask_min=0.0,
-        sharpen_links=False,
+        link_sharpening=False,
         bypass_dropout=0.0,
         normalize_interface=False,
         **kwargs,
     ):
         self.key_masks = check_boolean("key_masks", key_masks)
         self.mask_min = check_rate("mask_min", mask_min)
-        self.sharpen_links = check_boolean("sharpen_links", sharpen_links)
+        self.link_sharpening = check_boolean("link_sharpening", link_sharpening)
         self.bypass_dropout_rate = check_rate("bypass_dropout", bypass_dropout)
         self.normalize_interface = check_boolean(
             "normalize_interface", normalize_interface
@@ -75,7 +75,7 @@ class DNCExtensions:
             **super().get_config(),
             "key_masks": self.key_masks,
             "mask_min": self.mask_min,
-            "sharpen_links": self.sharpen_links,
+            "link_sharpening": self.link_sharpening,
             "bypass_dropout": self.bypass_dropout_rate,
             "normalize_interface": self.normalize_interface,
         }

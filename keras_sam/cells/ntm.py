@@ -66,7 +66,7 @@ class NTMCell(MemoryCell):
             is the width of the output. Defaults to `"lstm"`.
         shift_range: Integer, the farthest that a head can move in one step, either
             way. Defaults to `1`.
-        initial_weights: Where the heads point before the first step: `"learned"`,
+        initial_addressing: Where the heads point before the first step: `"learned"`,
             starting from the first slot (ties the weights to `memory_slots`), or
             `"first_slot"`. Defaults to `"learned"`.
         output_size: Integer, the width of the output. Defaults to `None`: `units`.
@@ -132,13 +132,13 @@ class NTMCell(MemoryCell):
         write_heads=1,
         controller="lstm",
         shift_range=1,
-        initial_weights="learned",
+        initial_addressing="learned",
         **kwargs,
     ):
         self.write_heads = check_positive_integer("write_heads", write_heads)
         self.shift_range = check_positive_integer("shift_range", shift_range, 0)
-        self.initial_weights = check_option(
-            "initial_weights", initial_weights, ("learned", "first_slot")
+        self.initial_addressing = check_option(
+            "initial_addressing", initial_addressing, ("learned", "first_slot")
         )
         super().__init__(
             units, memory_slots, word_size, read_heads, controller, **kwargs
@@ -173,13 +173,13 @@ class NTMCell(MemoryCell):
         }
 
     def _build_initial_weights(self):
-        if not self._initial_weights_built and self.initial_weights == "learned":
-            self.initial_read_weights_weight = self.add_weight(
+        if not self._initial_weights_built and self.initial_addressing == "learned":
+            self.initial_read_logits = self.add_weight(
                 shape=(self.read_heads, self.memory_slots),
                 name="initial_read_weights",
                 initializer=first_slot_logits,
             )
-            self.initial_write_weights_weight = self.add_weight(
+            self.initial_write_logits = self.add_weight(
                 shape=(self.write_heads, self.memory_slots),
                 name="initial_write_weights",
                 initializer=first_slot_logits,
@@ -187,9 +187,9 @@ class NTMCell(MemoryCell):
         super()._build_initial_weights()
 
     def initial_fields(self, batch_size, given_memory):
-        if self.initial_weights == "learned":
-            read_weights = tf.nn.softmax(self.initial_read_weights_weight)
-            write_weights = tf.nn.softmax(self.initial_write_weights_weight)
+        if self.initial_addressing == "learned":
+            read_weights = tf.nn.softmax(self.initial_read_logits)
+            write_weights = tf.nn.softmax(self.initial_write_logits)
         else:
             first_slot = tf.one_hot(0, self.memory_slots, dtype=self.compute_dtype)
             read_weights = tf.tile(first_slot[tf.newaxis], (self.read_heads, 1))
@@ -243,7 +243,7 @@ class NTMCell(MemoryCell):
             **super().get_config(),
             "write_heads": self.write_heads,
             "shift_range": self.shift_range,
-            "initial_weights": self.initial_weights,
+            "initial_addressing": self.initial_addressing,
         }
 
 

@@ -91,7 +91,7 @@ class SDNCCell(DNCExtensions, SAMCell):
             masked. Defaults to `False`. This and the next two are from [Csordás &
             Schmidhuber, 2019](https://arxiv.org/abs/1904.10278).
         mask_min: The least value of a mask, in `[0, 1)`. Defaults to `0.0`.
-        sharpen_links: Boolean, whether the weightings found along the links are
+        link_sharpening: Boolean, whether the weightings found along the links are
             raised to a learned power and normalised; where no link leads, they stay
             0. Defaults to `False`.
         bypass_dropout: Fraction of the controller's output to drop on its way past
@@ -183,7 +183,7 @@ class SDNCCell(DNCExtensions, SAMCell):
         sizes = {**super().interface_sizes, "read_modes": self.read_heads * 3}
         if self.key_masks:
             sizes["read_masks"] = self.read_heads * self.word_size
-        if self.sharpen_links:
+        if self.link_sharpening:
             sizes["sharpness"] = 2 * self.read_heads
         return sizes
 
@@ -198,7 +198,7 @@ class SDNCCell(DNCExtensions, SAMCell):
             shape = (-1, self.read_heads, self.word_size)
             masks = self.mask(tf.reshape(parts["read_masks"], shape))
             result = result._replace(queries=masks * result.queries, read_masks=masks)
-        if self.sharpen_links:
+        if self.link_sharpening:
             sharpness = tf.reshape(parts["sharpness"], (-1, 2, self.read_heads))
             result = result._replace(sharpness=oneplus(sharpness))
         return result
@@ -247,7 +247,7 @@ class SDNCCell(DNCExtensions, SAMCell):
         """What content and links give to each of the candidates."""
         old_weights = old_weights[:, tf.newaxis, ..., tf.newaxis]
         weights = self._by_direction(plan.links * old_weights)
-        if self.sharpen_links:
+        if self.link_sharpening:
             weights = [
                 _sharpen(weights, slots, sharpness)
                 for weights, slots, sharpness in zip(

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_sam import checks
 from keras_sam._compat import in_xla, no_automatic_dependency_tracking
-from keras_sam.arguments import check_option, full_precision_policy
+from keras_sam.arguments import check_option, current_config, full_precision_policy
 from keras_sam.layers.stream import StreamState
 from keras_sam.recurrence import is_xla_off, operation_for
 
@@ -325,4 +325,4 @@ class MemoryRNN(keras.layers.RNN):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**config)
+        return cls(**current_config(cls.cell_class, config))

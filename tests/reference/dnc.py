@@ -1,7 +1,7 @@
 """Twin of the Differentiable Neural Computer (Graves et al. 2016). NumPy, float64.
 
 Also the changes of Csordas & Schmidhuber 2019 (`key_masks`, `deallocate`,
-`sharpen_links`) and the normalised interface of Franke et al. 2018
+`link_sharpening`) and the normalised interface of Franke et al. 2018
 (`normalize_interface`).
 """
 
@@ -25,7 +25,7 @@ def run(
     key_masks=False,
     mask_min=0.0,
     deallocate=False,
-    sharpen_links=False,
+    link_sharpening=False,
     normalize_interface=False,
 ):
     """Run the DNC over inputs [B, T, F].
@@ -50,7 +50,7 @@ def run(
             key_masks,
             mask_min,
             deallocate,
-            sharpen_links,
+            link_sharpening,
             normalize_interface,
         )
         traces.append(steps)
@@ -69,7 +69,7 @@ def _run_example(
     key_masks,
     mask_min,
     deallocate,
-    sharpen_links,
+    link_sharpening,
     normalize_interface,
 ):
     state = common.initial_controller_state(controller, weights)
@@ -95,7 +95,7 @@ def _run_example(
             )
         interface = common.clip(interface, clip_value)
         xi = _split_interface(
-            interface, word_size, read_heads, key_masks, mask_min, sharpen_links
+            interface, word_size, read_heads, key_masks, mask_min, link_sharpening
         )
 
         # psi_t = prod_i (1 - f^i_t w^{r,i}_{t-1}).
@@ -143,7 +143,7 @@ def _run_example(
         for head in range(read_heads):
             forward = link @ previous_read_weights[head]
             backward = link.T @ previous_read_weights[head]
-            if sharpen_links:
+            if link_sharpening:
                 forward = _sharpen(forward, xi["forward_sharpness"][head])
                 backward = _sharpen(backward, xi["backward_sharpness"][head])
             content = common.content_weights(
@@ -177,7 +177,7 @@ def _run_example(
 
 
 def _split_interface(
-    interface, word_size, read_heads, key_masks, mask_min, sharpen_links
+    interface, word_size, read_heads, key_masks, mask_min, link_sharpening
 ):
     split = common.Splitter(interface)
     xi = {
@@ -201,7 +201,7 @@ def _split_interface(
         write_mask = common.sigmoid(split.take(word_size))
         xi["read_masks"] = mask_min + (1.0 - mask_min) * read_masks
         xi["write_mask"] = mask_min + (1.0 - mask_min) * write_mask
-    if sharpen_links:
+    if link_sharpening:
         xi["forward_sharpness"] = common.oneplus(split.take(read_heads))
         xi["backward_sharpness"] = common.oneplus(split.take(read_heads))
     split.finish()

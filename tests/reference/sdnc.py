@@ -17,7 +17,7 @@ def run(weights, inputs, **options):
     """Run SDNC over inputs [B, T, F].
 
     Takes the options of `sam.run` and links_per_slot, key_masks, mask_min,
-    sharpen_links and normalize_interface. `frozen_links` [B, T, N, N] has the links
+    link_sharpening and normalize_interface. `frozen_links` [B, T, N, N] has the links
     after each step's write taken from there instead.
 
     Returns what `sam.run` returns, `links` [B, T, N, N] (row i: what was written before
@@ -42,7 +42,7 @@ def _run(links_class, weights, inputs, options):
             ("links_per_slot", 8),
             ("key_masks", False),
             ("mask_min", 0.0),
-            ("sharpen_links", False),
+            ("link_sharpening", False),
             ("normalize_interface", False),
         )
     }
@@ -87,7 +87,7 @@ def _run_example(
     links_per_slot,
     key_masks,
     mask_min,
-    sharpen_links,
+    link_sharpening,
     normalize_interface,
 ):
     slots, word_size = memory.shape
@@ -120,7 +120,7 @@ def _run_example(
                 write_heads,
                 key_masks,
                 mask_min,
-                sharpen_links,
+                link_sharpening,
             )
             modes = p["read_modes"]
 
@@ -169,7 +169,7 @@ def _run_example(
 
 
 def _split_interface(
-    interface, word_size, read_heads, write_heads, key_masks, mask_min, sharpen_links
+    interface, word_size, read_heads, write_heads, key_masks, mask_min, link_sharpening
 ):
     split = common.Splitter(interface)
     p = {
@@ -185,7 +185,7 @@ def _split_interface(
     if key_masks:
         masks = common.sigmoid(split.take(read_heads, word_size))
         p["masks"] = mask_min + (1.0 - mask_min) * masks
-    if sharpen_links:
+    if link_sharpening:
         p["sharpness"] = common.oneplus(split.take(2, read_heads))
     split.finish()
     return p
