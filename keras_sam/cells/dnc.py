@@ -254,21 +254,7 @@ class DNCCell(DNCExtensions, MemoryCell):
             link = tf.stop_gradient(link)
         precedence = ops.update_precedence(state.precedence, write_weights)
 
-        # Read by content, or along the links from where was read before.
-        backward = ops.directional_weights(link, state.read_weights, forward=False)
-        forward = ops.directional_weights(link, state.read_weights, forward=True)
-        if self.link_sharpening:
-            backward = ops.sharpen(backward, parts["backward_sharpness"], LINK_EPSILON)
-            forward = ops.sharpen(forward, parts["forward_sharpness"], LINK_EPSILON)
-        content = ops.content_weights(
-            memory, parts["read_keys"], parts["read_strengths"], parts.get("read_masks")
-        )
-        modes = parts["read_modes"]
-        read_weights = (
-            modes[..., 0:1] * backward
-            + modes[..., 1:2] * content
-            + modes[..., 2:3] * forward
-        )
+        read_weights = self._read_weights(parts, memory, link, state.read_weights)
         fields = {
             "memory": memory,
             "usage": usage,
@@ -291,6 +277,23 @@ class DNCCell(DNCExtensions, MemoryCell):
                 "write_vector",
             )
         }
+
+    def _read_weights(self, parts, memory, link, old_weights):
+        """By content, or along the links from where was read before."""
+        backward = ops.directional_weights(link, old_weights, forward=False)
+        forward = ops.directional_weights(link, old_weights, forward=True)
+        if self.link_sharpening:
+            backward = ops.sharpen(backward, parts["backward_sharpness"], LINK_EPSILON)
+            forward = ops.sharpen(forward, parts["forward_sharpness"], LINK_EPSILON)
+        content = ops.content_weights(
+            memory, parts["read_keys"], parts["read_strengths"], parts.get("read_masks")
+        )
+        modes = parts["read_modes"]
+        return (
+            modes[..., 0:1] * backward
+            + modes[..., 1:2] * content
+            + modes[..., 2:3] * forward
+        )
 
     def links_among(self, state, slots):
         """The links between some slots: how much each was written right after another.

@@ -24,10 +24,10 @@ class _ClassSignature(inspect.Signature):
 
 
 def _parameters(cls):
-    """The parameters that a class of ours and its bases name, each once."""
+    """The parameters that a class and its bases up to Keras's name, each once."""
     parameters = {}
     for base in cls.__mro__:
-        if not base.__module__.startswith("keras_sam"):
+        if base.__module__.startswith("keras."):
             break
         for name, parameter in inspect.signature(base.__init__).parameters.items():
             named = parameter.kind not in (
