@@ -116,7 +116,6 @@ def check_numbers(name, values):
             "mask=tf.sequence_mask(values.row_lengths()). "
             f"Received: a ragged tensor of shape {tuple(values.shape)}"
         )
-    # Kinds of NumPy's; bfloat16 is not one of NumPy's own.
     dtype = getattr(values, "dtype", None)
     if dtype is not None and not _is_real(dtype):
         raise ValueError(

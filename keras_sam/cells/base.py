@@ -282,6 +282,10 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
 
         Returns:
             List of tensors `[batch, size]`, one for each entry of `state_size`.
+
+        Raises:
+            ValueError: If `batch_size` is no integer of at least 0, or `memory` is not
+                of such a shape or holds no real numbers.
         """
         batch_size = checks.check_batch_size(batch_size)
         self._build_initial_weights()
