@@ -17,7 +17,7 @@ import sys
 import tempfile
 import weakref
 
-WARM_UP, COUNTED = 4, 6
+WARM_UP, COUNTED = 3, 4
 BATCH, STEPS, FEATURES = 2, 4, 3
 
 if __name__ == "__main__":
