@@ -78,10 +78,9 @@ def test_a_file_with_the_old_name(tmp_path, name, old, new, value):
             written.writestr(member, data)
     with pytest.warns(DeprecationWarning, match=f"'memory' has the key `{old}`"):
         again = keras.models.load_model(tmp_path / "old.keras")
-    inputs = np.random.default_rng(0).normal(size=(2, 3, 2)).astype("float32")
-    expected = model.predict(inputs, verbose=0)
-    np.testing.assert_array_equal(again.predict(inputs, verbose=0), expected)
-    assert again.get_config() == model.get_config()
+    for before, after in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert again.layers[-1].get_config() == model.layers[-1].get_config()
 
 
 @each_case
