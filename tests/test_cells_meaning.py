@@ -801,7 +801,7 @@ def test_ntm_learned_start_is_the_softmax_of_its_weights():
     cell.build((None, 3))
     rng = np.random.default_rng(0)
     for name, heads in (("read", 2), ("write", 3)):
-        variable = getattr(cell, f"initial_{name}_weights_weight")
+        variable = getattr(cell, f"initial_{name}_logits")
         assert variable.trainable
         logits = rng.normal(size=(heads, 6)).astype("float32")
         variable.assign(logits)

@@ -152,9 +152,10 @@ def twin_names(cell):
     if hasattr(cell, "interface_norm"):
         variables["interface_norm/gamma"] = cell.interface_norm.gamma
         variables["interface_norm/beta"] = cell.interface_norm.beta
+    named = {variable.name: variable for variable in cell.weights}
     for part in ("memory", "read_vectors", "read_weights", "write_weights"):
-        if hasattr(cell, f"initial_{part}_weight"):
-            variables[f"initial_{part}"] = getattr(cell, f"initial_{part}_weight")
+        if f"initial_{part}" in named:
+            variables[f"initial_{part}"] = named[f"initial_{part}"]
     assert {id(v) for v in variables.values()} == {id(v) for v in cell.weights}
     return variables
 
