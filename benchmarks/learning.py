@@ -88,7 +88,7 @@ LAYERS = {
     "small": {"memory_slots": 256},
     "paper": {},
 }
-HELD_OUT = 512
+EVALUATION_SEQUENCES = 512
 LEARNED = 0.1  # wrong bits per sequence
 
 
@@ -127,12 +127,14 @@ def run(task, size, model, seed, sequences, every, stop_below, evaluations):
     callbacks = [curve]
     if stop_below is not None:
         callbacks.append(StopBelow(stop_below, evaluations))
-    held_out = problem.stream(0).take(HELD_OUT // problem.batch_size).cache()
+    evaluation = (
+        problem.stream(0).take(EVALUATION_SEQUENCES // problem.batch_size).cache()
+    )
     network.fit(
         problem.stream(1),
         steps_per_epoch=steps,
         epochs=epochs,
-        validation_data=held_out,
+        validation_data=evaluation,
         callbacks=callbacks,
         verbose=0,
     )

@@ -161,7 +161,6 @@ def write_frozen(folder, words, index):
     import keras
 
     import keras_sam
-    from keras_sam.export import export_saved_model
 
     keras.utils.set_random_seed(0)
     layer = keras_sam.SAM(
@@ -178,7 +177,9 @@ def write_frozen(folder, words, index):
     contents = np.random.default_rng(0).normal(size=(words, 32)).astype("float32")
     memory = {"sam": layer.get_initial_state(1, memory=contents)}
     start = time.perf_counter()
-    export_saved_model(model, folder, memory=memory, index=index, streaming=False)
+    keras_sam.export_saved_model(
+        model, folder, memory=memory, index=index, streaming=False
+    )
     return time.perf_counter() - start
 
 

@@ -1,8 +1,8 @@
 """Give trained copy models a version that streams and needs no XLA.
 
 Takes models that examples/copy_task.py left, rebuilds them from their command and
-weights, and writes what keras_sam.export.export_saved_model makes of them as the
-version after. Version 2 of these two was written so:
+weights, and writes what keras_sam.export_saved_model makes of them as the version
+after. Version 2 of these two was written so:
 
     python examples/export_streaming.py saved_models/copy_ntm saved_models/copy_sam
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from copy_task import trained_model
 
-from keras_sam.export import export_saved_model
+import keras_sam
 
 
 def main():
@@ -25,7 +25,8 @@ def main():
     arguments = parser.parse_args()
     for folder in arguments.folders:
         output = arguments.output / folder.name if arguments.output else folder
-        print(export_saved_model(trained_model(folder), output, arguments.version))
+        model = trained_model(folder)
+        print(keras_sam.export_saved_model(model, output, arguments.version))
 
 
 if __name__ == "__main__":

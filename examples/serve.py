@@ -13,8 +13,8 @@ codes, so that a client need not know which of the two it talks to:
     POST /v1/models/NAME:predict     {"instances": [...]} or {"inputs": ...}
 
 What TensorFlow Serving has not: sequences that go on from request to request. The
-server keeps their states, which a model of keras_sam.export.export_saved_model takes
-and returns, until nobody has asked for them for a while:
+server keeps their states, which a model of keras_sam.export_saved_model takes and
+returns, until nobody has asked for them for a while:
 
     POST   /v1/models/NAME/sessions           {"batch_size": 1}: {"session": ID}
     POST   /v1/models/NAME/sessions/ID:step   {"inputs": chunk}: {"outputs": ...}

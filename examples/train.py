@@ -8,8 +8,8 @@ A task is one of `keras_sam.tasks`: `--task copy` trains on `keras_sam.tasks.cop
 A cell is the public name of a layer of keras_sam (ntm, dnc, dam, sam, ...) or lstm. The
 settings stand in a recipe, examples/recipes/TASK.toml unless --recipe names another:
 its tables `layer` and `training`, and in them a table for one cell alone; `stream` has
-the task's sizes, `held_out` those that differ where it is not trained, `curriculum` the
-callback, `test` and `underground` what is tested in the end. Options override it.
+the task's sizes, `evaluation` those that differ where it is not trained, `curriculum`
+the callback, `test` and `underground` what is tested in the end. Options override it.
 
 When the same command is given again, an interrupted run goes on after its last whole
 epoch and ends as it would have ended without the interruption. Another seed, recipe,
@@ -37,6 +37,7 @@ from training import (
     RECIPES,
     LearningCurve,
     Problem,
+    current_recipe,
     export,
     layer_arguments,
     load_variables,
@@ -150,7 +151,7 @@ def settings(arguments):
 def trained_model(folder):
     """The model that this script left in a folder."""
     results = json.loads((folder / "results.json").read_text())
-    recipe = results["recipe"]
+    recipe = current_recipe(results["recipe"])
     problem = Problem(recipe, results["seed"])
     model = make_model(problem, cell_of(results), recipe["layer"])
     load_variables(model, folder)
@@ -158,7 +159,9 @@ def trained_model(folder):
 
 
 def cell_of(results):
-    """The cell of the command that results.json names."""
+    """The cell of a results.json; the first of them name it in their command alone."""
+    if "cell" in results:
+        return results["cell"]
     return parse_arguments(results["command"].split()[2:]).cell
 
 
@@ -167,7 +170,7 @@ def run_settings(recipe, cell, seed):
 
     The number of epochs does: the learning rate falls over all of them.
     """
-    parts = ("task", "layer", "training", "stream", "held_out", "curriculum")
+    parts = ("task", "layer", "training", "stream", "evaluation", "curriculum")
     return {"cell": cell, "seed": seed, **{name: recipe.get(name) for name in parts}}
 
 
@@ -180,7 +183,8 @@ def refuse_other_results(output, cell, settings):
     if "recipe" in results:
         # The first results of this script did not name the cell.
         cell = results.get("cell", cell)
-        if run_settings(results["recipe"], cell, results["seed"]) == settings:
+        recipe = current_recipe(results["recipe"])
+        if run_settings(recipe, cell, results["seed"]) == settings:
             return
     raise SystemExit(
         f"error: {output} has the results of another run:\n  {results['command']}\n"
@@ -190,7 +194,7 @@ def refuse_other_results(output, cell, settings):
 
 def evaluate(model, problem, steps, **sizes):
     """Loss and metric on so many batches of unseen sequences, of given sizes."""
-    data = problem.stream(1, **problem.held_out | sizes)
+    data = problem.stream(1, **problem.evaluation | sizes)
     return model.evaluate(data, steps=steps, return_dict=True, verbose=0)
 
 
@@ -311,14 +315,14 @@ def main():
         epochs = done
     elif arguments.stop_after is not None:
         epochs = min(epochs, arguments.stop_after)
-    held_out_steps = 2 if arguments.smoke else -(-500 // problem.batch_size)
+    evaluation_steps = 2 if arguments.smoke else -(-500 // problem.batch_size)
     model.fit(
         problem.training_data(steps, done),
         steps_per_epoch=steps,
         initial_epoch=done,
         epochs=epochs,
-        validation_data=problem.stream(0, **problem.held_out),
-        validation_steps=held_out_steps,
+        validation_data=problem.stream(0, **problem.evaluation),
+        validation_steps=evaluation_steps,
         callbacks=[
             *callbacks,
             run,
@@ -337,21 +341,21 @@ def main():
         "parameters": model.count_params(),
         "training_sequences": curve.points[-1]["sequences"],
         "training_seconds": curve.points[-1]["seconds"],
-        "test": evaluate(model, problem, held_out_steps),
+        "test": evaluate(model, problem, evaluation_steps),
         "test_of_size": evaluate_sizes(
-            model, problem, recipe, held_out_steps, smoke=arguments.smoke
+            model, problem, recipe, evaluation_steps, smoke=arguments.smoke
         ),
     }
     if "underground" in recipe:
         results["underground"] = evaluate_underground(
-            model, problem, recipe, held_out_steps, smoke=arguments.smoke
+            model, problem, recipe, evaluation_steps, smoke=arguments.smoke
         )
     if task == "dynamic_ngrams":
         n = problem.settings.get("n", 6)
-        results["test"] |= optimal_cost(model, problem.stream(1), held_out_steps, n)
+        results["test"] |= optimal_cost(model, problem.stream(1), evaluation_steps, n)
     if arguments.cell != "lstm":
         with writing_shut(model):
-            results["write_gate_shut"] = evaluate(model, problem, held_out_steps)
+            results["write_gate_shut"] = evaluate(model, problem, evaluation_steps)
     results["curve"] = curve.points
     (output / "results.json").write_text(json.dumps(results, indent=1))
     for name in ("test", "test_of_size", "underground", "write_gate_shut"):

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_sam
+from keras_sam.arguments import RENAMED
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -57,6 +58,18 @@ def read_recipe(path, cell, **overrides):
         recipe[part] = settings | table.get(cell, {})
     for part, settings in overrides.items():
         recipe[part] = recipe.get(part, {}) | settings
+    return current_recipe(recipe)
+
+
+def current_recipe(recipe):
+    """A recipe, such as that of an old results.json, with the names of today."""
+    recipe = {
+        "evaluation" if part == "held_out" else part: settings
+        for part, settings in recipe.items()
+    }
+    recipe["layer"] = {
+        RENAMED.get(name, name): value for name, value in recipe["layer"].items()
+    }
     return recipe
 
 
@@ -73,7 +86,7 @@ class Problem:
         self.make = getattr(keras_sam.tasks, f"{recipe['task']}_task")
         self.settings = recipe.get("stream", {})
         # What of them is different for sequences that are not trained on.
-        self.held_out = recipe.get("held_out", {})
+        self.evaluation = recipe.get("evaluation", {})
         self.batch_size = recipe["training"]["batch_size"]
         self.seed = seed
         self.sizes = {}

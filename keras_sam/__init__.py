@@ -28,6 +28,7 @@ from keras_sam.cells import (  # noqa: E402
     SAMCell,
     SDNCCell,
 )
+from keras_sam.export import export_saved_model, prefill  # noqa: E402
 from keras_sam.layers import DAM, DNC, NTM, SAM, SDNC, MemoryRNN  # noqa: E402
 from keras_sam.resize import resize_memory  # noqa: E402
 
@@ -47,9 +48,11 @@ __all__ = [
     "__version__",
     "callbacks",
     "export",
+    "export_saved_model",
     "index",
     "metrics",
     "ops",
+    "prefill",
     "resize_memory",
     "tasks",
     "visualize",

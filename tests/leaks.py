@@ -96,7 +96,7 @@ def export(layer):
 def export_saved_model(layer):
     model = _model(layer)
     with tempfile.TemporaryDirectory() as folder:
-        keras_sam.export.export_saved_model(model, folder, streaming=False)
+        keras_sam.export_saved_model(model, folder, streaming=False)
 
 
 DONE = {

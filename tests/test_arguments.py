@@ -517,11 +517,11 @@ def test_export_to_a_file(tmp_path):
     file.write_text("")
     for path in (file, str(file), file / "within"):
         with refused("`path` must be a folder", f"where '{file}' is a file"):
-            keras_sam.export.export_saved_model(
+            keras_sam.export_saved_model(
                 streaming_model(None, FEATURES), path, streaming=False
             )
     with refused("`path` must be a string or a path", "path=5"):
-        keras_sam.export.export_saved_model(streaming_model(None, FEATURES), 5)
+        keras_sam.export_saved_model(streaming_model(None, FEATURES), 5)
 
 
 def test_export_of_a_fixed_length(tmp_path):
@@ -530,11 +530,11 @@ def test_export_of_a_fixed_length(tmp_path):
         "keras.Input((None, features))",
         "{'inputs': (None, 5, 3)}",
     ):
-        keras_sam.export.export_saved_model(
+        keras_sam.export_saved_model(
             streaming_model(STEPS, FEATURES), tmp_path / "model"
         )
     assert not (tmp_path / "model").exists()
-    keras_sam.export.export_saved_model(
+    keras_sam.export_saved_model(
         streaming_model(STEPS, FEATURES), tmp_path / "model", streaming=False
     )
 
@@ -542,7 +542,7 @@ def test_export_of_a_fixed_length(tmp_path):
 @pytest.mark.parametrize("value", ["no", None, 0], ids=repr)
 def test_whether_an_export_streams(value, tmp_path):
     with refused("`streaming` must be one of True, False", f"streaming={value!r}"):
-        keras_sam.export.export_saved_model(
+        keras_sam.export_saved_model(
             streaming_model(None, FEATURES), tmp_path, streaming=value
         )
 

@@ -62,7 +62,7 @@ def ntm_interface(cell, **parts):
         "strengths": np.full(heads, ON),
         "gates": np.full(heads, OFF),
         "shifts": shifts[np.array(moves) + cell.shift_range],
-        "gammas": np.full(heads, ON),
+        "sharpening": np.full(heads, ON),
         "erase": np.full((cell.write_heads, words), OFF),
         "add": np.zeros((cell.write_heads, words)),
     }
@@ -142,9 +142,9 @@ def test_ntm_strength_zero_looks_everywhere_and_gamma_picks_the_best():
     is_close(access(cell, state, interface).read_weights, 1 / 6, atol=1e-6)
     # A faint preference, sharpened.
     key = {"keys": WORDS[1], "gates": [ON, OFF], "strengths": 1.0}
-    blurred = access(cell, state, ntm_interface(cell, gammas=-100.0, **key))
+    blurred = access(cell, state, ntm_interface(cell, sharpening=-100.0, **key))
     assert 0.25 < np.max(blurred.read_weights) < 0.6
-    sharp = access(cell, state, ntm_interface(cell, gammas=ON, **key))
+    sharp = access(cell, state, ntm_interface(cell, sharpening=ON, **key))
     assert position(sharp.read_weights) == 1
 
 
@@ -801,7 +801,7 @@ def test_ntm_learned_start_is_the_softmax_of_its_weights():
     cell.build((None, 3))
     rng = np.random.default_rng(0)
     for name, heads in (("read", 2), ("write", 3)):
-        variable = getattr(cell, f"initial_{name}_weights_weight")
+        variable = getattr(cell, f"initial_{name}_logits")
         assert variable.trainable
         logits = rng.normal(size=(heads, 6)).astype("float32")
         variable.assign(logits)

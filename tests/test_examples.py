@@ -116,6 +116,35 @@ def test_results_of_another_run_are_not_overwritten(import_example, tmp_path):
         train.refuse_other_results(tmp_path, "ntm", settings)
 
 
+def test_results_with_names_of_before_are_understood(import_example, tmp_path):
+    train = import_example("train")
+    old = {"sharpen_links": True, "wipe_freed": True, "initial_weights": "first_slot"}
+    new = {"link_sharpening": True, "deallocate": True}
+    new |= {"initial_addressing": "first_slot"}
+    recipe = {"task": "copy", "stream": {"queries": 8}}
+    saved = {**recipe, "layer": {"units": 4, **old}, "held_out": {"queries": 1}}
+    current = {**recipe, "layer": {"units": 4, **new}, "evaluation": {"queries": 1}}
+    assert train.current_recipe(saved) == current
+    assert train.current_recipe(current) == current
+    results = {"command": "python x.py --y", "cell": "ntm", "recipe": saved, "seed": 0}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    settings = train.run_settings(current, "ntm", 0)
+    train.refuse_other_results(tmp_path, "ntm", settings)
+    other = train.run_settings({**current, "evaluation": {}}, "ntm", 0)
+    with pytest.raises(SystemExit, match="results of another run"):
+        train.refuse_other_results(tmp_path, "ntm", other)
+
+
+@pytest.mark.parametrize("name", ["recall_curriculum_sam", "traversal_sdnc"])
+def test_committed_recipes_with_held_out_load(import_example, name):
+    train = import_example("train")
+    folder = ROOT / "saved_models" / name
+    recipe = json.loads((folder / "results.json").read_text())["recipe"]
+    problem = train.Problem(train.current_recipe(recipe), 0)
+    assert problem.evaluation == recipe["held_out"] != {}
+    assert train.trained_model(folder).count_params() > 0
+
+
 @pytest.mark.parametrize(
     "name, script, task, size, value, bits",
     [
@@ -309,7 +338,7 @@ def test_recipes_are_of_existing_tasks(import_example):
         recipe = tomllib.loads((EXAMPLES / "recipes" / f"{name}.toml").read_text())
         make = getattr(keras_sam.tasks, f"{recipe['task']}_task")
         make(2, **recipe["stream"])
-        make(2, **recipe["stream"] | recipe.get("held_out", {}))
+        make(2, **recipe["stream"] | recipe.get("evaluation", {}))
         for size in train.tested_sizes(recipe):
             asked = set(train.exactly(make, size, 1))
             assert asked <= set(inspect.signature(make).parameters)

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 import keras_sam
-from keras_sam.export import export_saved_model, memorise
+from keras_sam import export_saved_model, prefill
 
 FEATURES = 3
 
@@ -82,7 +82,7 @@ def frozen(tmp_path_factory):
         if name not in made:
             model = make_model(**CASES[name])
             context = random_inputs(1, 60, seed=1)
-            memory = memorise(model, context)
+            memory = prefill(model, context)
             folder = tmp_path_factory.mktemp(name)
             made[name] = (
                 model,
@@ -193,7 +193,7 @@ def test_masked_steps_change_nothing(tmp_path):
         )
         context, inputs = random_inputs(1, 20, seed=1), random_inputs(3, 12)
         inputs[0, 2:5] = inputs[1, 7:] = inputs[2, 1:4] = 0.0
-        memory = memorise(model, context)
+        memory = prefill(model, context)
         folder = export_saved_model(model, tmp_path, memory=memory, streaming=False)
         assert_close(whole_of(load(folder), inputs), continued(model, context, inputs))
 
@@ -204,10 +204,10 @@ def test_other_layers_start_from_their_states_too(tmp_path):
         keras_sam.NTM(FEATURES, memory_slots=6, return_sequences=True, name="ntm"),
     )
     context, inputs = random_inputs(1, 20, seed=1), random_inputs(3, 8)
-    at_once = memorise(model, context)
+    at_once = prefill(model, context)
     assert list(at_once) == ["lstm", "ntm", "sam"]
-    first = memorise(model, context[:, :13])
-    memory = memorise(model, context[:, 13:], states=first)
+    first = prefill(model, context[:, :13])
+    memory = prefill(model, context[:, 13:], states=first)
     for got, expected in zip(
         tf.nest.flatten(memory), tf.nest.flatten(at_once), strict=True
     ):
@@ -251,7 +251,7 @@ def test_given_words_are_found(tmp_path):
 
 def test_wrong_memories_are_refused(tmp_path):
     model = make_model()
-    memory = memorise(model, random_inputs(1, 5))
+    memory = prefill(model, random_inputs(1, 5))
     with pytest.raises(ValueError, match=r"recurrent layers, \['sam'\].*\['other'\]"):
         export_saved_model(model, tmp_path, memory={"other": []})
     with pytest.raises(ValueError, match="must be a list of tensors"):

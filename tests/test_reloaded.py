@@ -38,7 +38,7 @@ def by_model_export(model, folder):
 
 
 def by_export_saved_model(model, folder):
-    return keras_sam.export.export_saved_model(model, folder, streaming=False)
+    return keras_sam.export_saved_model(model, folder, streaming=False)
 
 
 def by_module(model, folder):

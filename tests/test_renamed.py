@@ -21,9 +21,9 @@ CASES = [
 each_case = pytest.mark.parametrize(("name", "old", "new", "value"), CASES)
 
 
-def layer(name, **arguments):
-    sizes = SIZES if name != "SDNC" else {**SIZES, "links_per_slot": 2}
-    return getattr(keras_sam, name)(**sizes, **arguments)
+def make(cls, **arguments):
+    sizes = {**SIZES, "links_per_slot": 2} if cls.startswith("SDNC") else SIZES
+    return getattr(keras_sam, cls)(**sizes, **arguments)
 
 
 def with_old_names(config, old, new):
@@ -45,7 +45,7 @@ def test_all_renamed_arguments_have_a_case():
 @each_case
 @pytest.mark.parametrize("part", ["layer", "cell", "cell in RNN", "model"])
 def test_a_configuration_with_the_old_name(part, name, old, new, value):
-    memory = layer(name, **{new: value})
+    memory = make(name, **{new: value})
     made = {
         "layer": memory,
         "cell": memory.cell,
@@ -63,7 +63,7 @@ def test_a_configuration_with_the_old_name(part, name, old, new, value):
 @each_case
 def test_a_file_with_the_old_name(tmp_path, name, old, new, value):
     model = keras.Sequential(
-        [keras.Input((None, 2)), layer(name, **{new: value}, name="memory")]
+        [keras.Input((None, 2)), make(name, **{new: value}, name="memory")]
     )
     model.save(tmp_path / "model.keras")
     with (
@@ -78,10 +78,9 @@ def test_a_file_with_the_old_name(tmp_path, name, old, new, value):
             written.writestr(member, data)
     with pytest.warns(DeprecationWarning, match=f"'memory' has the key `{old}`"):
         again = keras.models.load_model(tmp_path / "old.keras")
-    inputs = np.random.default_rng(0).normal(size=(2, 3, 2)).astype("float32")
-    expected = model.predict(inputs, verbose=0)
-    np.testing.assert_array_equal(again.predict(inputs, verbose=0), expected)
-    assert again.get_config() == model.get_config()
+    for before, after in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert again.layers[-1].get_config() == model.layers[-1].get_config()
 
 
 @each_case
@@ -89,7 +88,7 @@ def test_constructors_name_the_new_argument(name, old, new, value):
     cell = f"{name}Cell"
     for cls in (name, cell):
         with pytest.raises(ValueError) as info:
-            layer(cls, **{old: value})
+            make(cls, **{old: value})
         message = str(info.value)
         assert f"passed to {cell}: `{old}` is called `{new}` now" in message
         assert f"Received: {old}={value!r}" in message

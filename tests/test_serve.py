@@ -267,7 +267,7 @@ def test_several_inputs_and_outputs_in_rows(serve, tmp_path):
     memory = keras_sam.NTM(4, memory_slots=5, return_sequences=True)
     memory = memory(keras.layers.Add()(ins))
     outs = [keras.layers.Dense(2, name=name)(memory) for name in ("left", "right")]
-    keras_sam.export.export_saved_model(keras.Model(ins, outs), tmp_path / "m")
+    keras_sam.export_saved_model(keras.Model(ins, outs), tmp_path / "m")
     with TestClient(serve.make_app(tmp_path / "m")) as client:
         row = {"a": [[1.0, 2.0]], "b": [[0.0, 1.0]]}
         reply = client.post("/v1/models/m:predict", json={"instances": [row, row]})

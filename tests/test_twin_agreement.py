@@ -152,9 +152,10 @@ def twin_names(cell):
     if hasattr(cell, "interface_norm"):
         variables["interface_norm/gamma"] = cell.interface_norm.gamma
         variables["interface_norm/beta"] = cell.interface_norm.beta
+    named = {variable.name: variable for variable in cell.weights}
     for part in ("memory", "read_vectors", "read_weights", "write_weights"):
-        if hasattr(cell, f"initial_{part}_weight"):
-            variables[f"initial_{part}"] = getattr(cell, f"initial_{part}_weight")
+        if f"initial_{part}" in named:
+            variables[f"initial_{part}"] = named[f"initial_{part}"]
     assert {id(v) for v in variables.values()} == {id(v) for v in cell.weights}
     return variables
 
@@ -371,11 +372,14 @@ def test_the_random_weights_open_and_close_the_gates():
     # Else the agreement above would say little.
     layer, inputs, *_ = layer_and_twin("ntm", options_of("ntm", "lstm"), "float32")
     trace = {name: value.numpy() for name, value in layer.trace(inputs).items()}
-    for gate in ("interpolation_gates", "erase"):
+    for gate in ("gates", "erase"):
         assert trace[gate].min() < 0.2 and trace[gate].max() > 0.8, gate
-    assert trace["strengths"].max() > 2.0
+    heads = (layer.cell.read_heads, layer.cell.write_heads)
+    for kind, number in zip(("read", "write"), heads, strict=True):
+        strengths = trace[f"{kind}_strengths"]
+        assert strengths.shape[2:] == (number,) and strengths.max() > 2.0, kind
     assert trace["shifts"].max() > 0.9
-    assert trace["gammas"].min() < 1.2 and trace["gammas"].max() > 4.0
+    assert trace["sharpening"].min() < 1.2 and trace["sharpening"].max() > 4.0
     largest = trace["write_weights"].max(-1)
     assert largest.min() < 0.7 and largest.max() > 0.95
 

@@ -346,7 +346,7 @@ def ntm_instruction(
             [ON, ON],  # strengths
             [read_gate, OFF],  # interpolation: 1 looks up content, 0 stays
             moves.reshape(-1),
-            [ON, ON],  # gammas
+            [ON, ON],  # sharpening
             np.full(WORDS, erase),
             none if add is None else add,
         ]

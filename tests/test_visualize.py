@@ -147,7 +147,7 @@ def test_tensorboard_gets_pictures(tmp_path):
                 logged.setdefault(value.tag, []).append((event.step, value.tensor))
     assert set(logged) == {
         *("ntm/run", "ntm/memory"),
-        *("ntm/interpolation_gates", "ntm/slots_touched"),
+        *("ntm/gates", "ntm/slots_touched"),
     }
     assert [step for step, _ in logged["ntm/run"]] == [1, 3]
     png = tf.make_ndarray(logged["ntm/run"][0][1])[2]

@@ -107,8 +107,8 @@ class NTMCell(MemoryCell):
 
     The state has the fields `memory` `[batch, N, W]`, `read_weights` and
     `write_weights` `[batch, heads, N]`, `read_vectors` `[batch, R, W]` and
-    `controller`; a trace also has `strengths`, `interpolation_gates`, `shifts` and
-    `gammas` (read heads first), `erase` and `add`.
+    `controller`; a trace also has `read_strengths` and `write_strengths`, of all heads
+    (read heads first) `gates`, `shifts` and `sharpening`, and `erase` and `add`.
 
     Example:
 
@@ -167,7 +167,7 @@ class NTMCell(MemoryCell):
             "strengths": heads,
             "gates": heads,
             "shifts": heads * (2 * self.shift_range + 1),
-            "gammas": heads,
+            "sharpening": heads,
             "erase": self.write_heads * words,
             "add": self.write_heads * words,
         }
@@ -203,14 +203,14 @@ class NTMCell(MemoryCell):
     def access(self, interface, state):
         heads, reads = self.read_heads + self.write_heads, self.read_heads
         parts = self.split_interface(interface).values()
-        keys, strengths, gates, shifts, gammas, erase, add = parts
+        keys, strengths, gates, shifts, sharpening, erase, add = parts
         keys = tf.tanh(tf.reshape(keys, (-1, heads, self.word_size)))
         strengths = tf.nn.softplus(strengths)
         gates = tf.sigmoid(gates)
         shifts = tf.nn.softmax(
             tf.reshape(shifts, (-1, heads, 2 * self.shift_range + 1))
         )
-        gammas = 1.0 + tf.nn.softplus(gammas)
+        sharpening = 1.0 + tf.nn.softplus(sharpening)
         erase = tf.sigmoid(tf.reshape(erase, (-1, self.write_heads, self.word_size)))
         add = tf.tanh(tf.reshape(add, (-1, self.write_heads, self.word_size)))
 
@@ -218,7 +218,7 @@ class NTMCell(MemoryCell):
             weights = ops.content_weights(memory, keys[:, which], strengths[:, which])
             weights = ops.interpolate(weights, previous_weights, gates[:, which])
             weights = ops.circular_shift(weights, shifts[:, which])
-            return ops.sharpen(weights, gammas[:, which])
+            return ops.sharpen(weights, sharpening[:, which])
 
         write_weights = address(state.memory, state.write_weights, slice(reads, None))
         memory = ops.erase_and_add(state.memory, write_weights, erase, add)
@@ -230,10 +230,11 @@ class NTMCell(MemoryCell):
             "read_vectors": ops.read(memory, read_weights),
         }
         return fields, {
-            "strengths": strengths,
-            "interpolation_gates": gates,
+            "read_strengths": strengths[:, :reads],
+            "write_strengths": strengths[:, reads:],
+            "gates": gates,
             "shifts": shifts,
-            "gammas": gammas,
+            "sharpening": sharpening,
             "erase": erase,
             "add": add,
         }

@@ -1,5 +1,5 @@
 """SavedModels for serving, of models with memory layers."""
 
-from keras_sam.export.saved_model import export_saved_model, memorise
+from keras_sam.export.saved_model import export_saved_model, prefill
 
-__all__ = ["export_saved_model", "memorise"]
+__all__ = ["export_saved_model", "prefill"]

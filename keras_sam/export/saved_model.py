@@ -19,7 +19,7 @@ from keras_sam.recurrence import xla_off
 _TRIAL_STEPS, _TRIAL_SPLIT = 4, 1
 
 
-def memorise(model, inputs, states=None):
+def prefill(model, inputs, states=None):
     """Has a model read a long context, for `export_saved_model(memory=)`.
 
     Args:
@@ -43,8 +43,8 @@ def memorise(model, inputs, states=None):
     >>> model = keras.Sequential(
     ...     [keras.Input((None, 3)), keras_sam.SAM(8, memory_slots=256, name="sam")]
     ... )
-    >>> memory = keras_sam.export.memorise(model, np.ones((1, 20, 3)))
-    >>> folder = keras_sam.export.export_saved_model(model, "served", memory=memory)
+    >>> memory = keras_sam.prefill(model, np.ones((1, 20, 3)))
+    >>> folder = keras_sam.export_saved_model(model, "served", memory=memory)
     """
     layers = recurrent_layers(model)
     streams = _streams(layers, states, Stream)
@@ -87,7 +87,7 @@ def export_saved_model(
             trial makes sure of, and whose sequences may have any length. Defaults to
             `True`.
         memory: Optional dictionary from the names of recurrent layers to states, as
-            `memorise` returns: what every request starts from. The memory of a
+            `prefill` returns: what every request starts from. The memory of a
             `keras_sam.SAM` is frozen: stored once, shared by all requests, of which
             each has copies of the slots that it touches alone (`keras_sam.frozen`).
         index: How frozen words are found: as for `keras_sam.SAMCell`. With `"scann"`
@@ -109,7 +109,7 @@ def export_saved_model(
     >>> model = keras.Sequential(
     ...     [keras.Input((None, 3)), keras_sam.NTM(8, memory_slots=16, name="ntm")]
     ... )
-    >>> folder = keras_sam.export.export_saved_model(model, "served")
+    >>> folder = keras_sam.export_saved_model(model, "served")
     >>> folder
     'served/1'
     >>> loaded = tf.saved_model.load(folder)

@@ -119,8 +119,8 @@ class Index(abc.ABC):
         if not self.supports_export:
             raise ValueError(
                 f"The index of {name!r} cannot be part of a SavedModel, unless its "
-                "memory is frozen: keras_sam.export.export_saved_model(model, path, "
-                "memory=keras_sam.export.memorise(model, context)). Or rebuild the "
+                "memory is frozen: keras_sam.export_saved_model(model, path, "
+                "memory=keras_sam.prefill(model, context)). Or rebuild the "
                 'model with index="exact" or "lsh": its weights are the same '
                 f"(`set_weights`). Received: an index of class {type(self).__name__}"
             )
