@@ -56,7 +56,7 @@ class Operation:
             Outputs `[batch, time, output_size]` and the list of final states.
         """
         training = bool(training)
-        weights, generators = self._variables.of(cell, training)
+        weights, generators = self._variables.of(cell, training, sequences.shape[0])
         weights, seeds = (
             [tf.convert_to_tensor(variable) for variable in variables]
             for variables in (weights, generators)
@@ -127,11 +127,11 @@ class Operation:
             cell.units,
             cell.memory_slots,
             ", forward and backward," if recorded else "",
-            "each batch size" if batch is None else f"batches of {batch}",
-            "each padded length" if length is None else f"up to {length} time steps",
-            ""
-            if batch is not None and length is not None
-            else ", for each of these when it first comes",
+            "batches of any size" if batch is None else f"batches of {batch}",
+            "any number of time steps"
+            if length is None
+            else f"up to {length} time steps",
+            "" if batch and length else ", for each size and padded length that comes",
         )
 
 

@@ -189,7 +189,7 @@ class SparseRecurrence:
         sequences, *states = inputs
         length = sequences.shape[1] or tf.shape(sequences)[1]
         template = self._record_template(variables, inputs)
-        weights = self._weight_gradients(variables, template, sequences.shape[-1])
+        weights = self._weight_gradients(variables, template, sequences.shape)
         variables.make_dropout_masks(sequences[:, 0], states)
         of_outputs = tf.transpose(upstream[0], (1, 0, 2))
 
@@ -224,18 +224,18 @@ class SparseRecurrence:
             _, gradients = chunk(*last)
         return self._of_inputs(states, gradients), list(gradients.weights)
 
-    def _weight_gradients(self, variables, template, features):
+    def _weight_gradients(self, variables, template, shape):
         def step(weights, batch):
             record = template._replace(
                 access=_zeros(template.access, batch),
                 notes=_zeros(template.notes, batch),
             )
-            inputs = tf.zeros((batch, features), variables.weights[0].dtype)
+            inputs = tf.zeros((batch, shape[-1]), variables.weights[0].dtype)
             with variables.used(variables.seeds, weights):
                 self._replay(inputs, record)
             self.cell.reset_dropout_mask()
 
-        return WeightGradients(variables.weights, step)
+        return WeightGradients(variables.weights, step, shape[0])
 
     def _last_gradients(self, sequences, upstream, weights, length):
         """The gradients after the last step."""

@@ -26,10 +26,18 @@ class CellVariables:
         self._drawn = {}
         self._lock = threading.RLock()
 
-    def of(self, cell, training):
-        """A like cell's weights, and the generators that it draws from."""
+    def of(self, cell, training, batch_size):
+        """A like cell's weights, and the generators that it draws from.
+
+        Args:
+            cell: The cell.
+            training: Boolean.
+            batch_size: Integer, or None where it is not known.
+        """
+        if training not in self._drawn:
+            self._drawn[training] = self._watch_a_step(training, batch_size or 1)
         generators = _generators(cell)
-        return cell.weights, [generators[i] for i in self._drawn_from(training)]
+        return cell.weights, [generators[i] for i in self._drawn[training]]
 
     @contextlib.contextmanager
     def tracing(self, weights, seeds, training):
@@ -41,7 +49,7 @@ class CellVariables:
             training: Boolean.
         """
         generators = _generators(self._cell)
-        generators = [generators[i] for i in self._drawn_from(training)]
+        generators = [generators[i] for i in self._drawn[training]]
         # The cell keeps dropout masks for a while: one pass at a time.
         with self._lock, _compat.call_context(self._cell, training):
             try:
@@ -49,13 +57,8 @@ class CellVariables:
             finally:
                 self._cell.reset_dropout_mask()
 
-    def _drawn_from(self, training):
+    def _watch_a_step(self, training, batch_size):
         """Which of the generators a step draws from, as positions."""
-        if training not in self._drawn:
-            self._drawn[training] = self._watch_a_step(training)
-        return self._drawn[training]
-
-    def _watch_a_step(self, training):
         cell, generators = self._cell, _generators(self._cell)
         variables = [*self._weights, *generators]
         changed = []
@@ -68,10 +71,11 @@ class CellVariables:
             )
             features = cell.input_spec.axes[-1]
             states = [
-                tf.zeros((1, size), cell.compute_dtype) for size in cell.state_size
+                tf.zeros((batch_size, size), cell.compute_dtype) for size in cell.state_size
             ]
             with scope, _compat.call_context(cell, training):
-                cell.call(tf.zeros((1, features), cell.compute_dtype), states)
+                inputs = tf.zeros((batch_size, features), cell.compute_dtype)
+                cell.call(inputs, states)
             cell.reset_dropout_mask()
             changed.extend(
                 scope.get_current_value(variable) is not value

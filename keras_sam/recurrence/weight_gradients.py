@@ -13,8 +13,8 @@ import tensorflow as tf
 # Steps whose products are summed up at once.
 STEPS_PER_PRODUCT = 16
 
-# A batch size that no other axis of a step has.
-_BATCH = 7919
+# A batch size that no other axis of a step has, where none is known.
+_SOME_BATCH = 7919
 
 
 class Product(NamedTuple):
@@ -32,17 +32,19 @@ class WeightGradients:
         weights: List of tensors.
         step: Function of a list of tensors, to be used for the weights, and a batch
             size, that computes a step like those of the loop. Its graph alone matters.
+        batch_size: Integer, or None where it is not known.
     """
 
-    def __init__(self, weights, step):
+    def __init__(self, weights, step, batch_size=None):
+        batch_size = batch_size or _SOME_BATCH
         self._weights = weights
 
         @tf.function(autograph=False)
         def look():
             self._multiplied = range(len(weights))
             watched = self.watch()
-            step(watched.weights, _BATCH)
-            self._multiplied = watched.multiplied_alone()
+            step(watched.weights, batch_size)
+            self._multiplied = watched.multiplied_alone(batch_size)
             products = watched.products
             self._positions = [product.position for product in products]
             self._widths = [
@@ -99,17 +101,17 @@ class Watched:
         self.weights = [tf.identity(weight) for weight in weights]
         self._multiplied = multiplied
 
-    def multiplied_alone(self):
+    def multiplied_alone(self, batch_size):
         """The positions of the weights that are used in no other way.
 
-        For a batch of `_BATCH`: a layer that is applied to several rows of each
-        sequence multiplies more rows than that.
+        A layer that is applied to several rows of each sequence multiplies more rows
+        than the batch has.
         """
         self._multiplied = [
             position
             for position, weight in enumerate(self.weights)
             if weight.consumers()
-            and all(_is_product(use, weight) for use in weight.consumers())
+            and all(_is_product(use, weight, batch_size) for use in weight.consumers())
         ]
         return self._multiplied
 
@@ -162,11 +164,11 @@ class Watched:
         ]
 
 
-def _is_product(operation, weight):
+def _is_product(operation, weight, batch_size):
     return (
         operation.type == "MatMul"
         and operation.inputs[1] is weight
-        and operation.inputs[0].shape[0] == _BATCH
+        and operation.inputs[0].shape[0] == batch_size
         and not operation.get_attr("transpose_a")
         and not operation.get_attr("transpose_b")
     )
