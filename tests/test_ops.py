@@ -16,6 +16,7 @@ from reference import common
 from reference import ops as twin
 
 from keras_sam import ops
+from keras_sam.ops.selection import top_k
 
 ONE_HOT = np.eye(12)
 
@@ -118,11 +119,6 @@ CASES = {
         ops.usage_after_write,
         twin.usage_after_write,
         ["usage", "written"],
-    ),
-    "usage_after_read": (
-        ops.usage_after_read,
-        twin.usage_after_read,
-        ["usage", "gates", "weightings"],
     ),
     "retention": (ops.retention, twin_retention, ["gates", "weightings"]),
     "allocation_weights": (
@@ -259,22 +255,21 @@ def test_gradients_are_finite_differences_of_the_twin(case):
 
 
 def test_every_public_function_has_a_case():
-    # tests/test_sparse_ops.py and tests/test_sparse_linkage.py have the sparse ones;
-    # `largest` is not smooth.
-    sparse = {"first_occurrences", "same_slots", "sparse_read", "sparse_write"}
-    sparse |= {"SparseLinks", "empty_links", "follow_links", "update_sparse_links"}
+    # tests/test_sparse_ops.py and tests/test_sparse_linkage.py have the sparse ones.
+    sparse = {"sparse_read", "sparse_write", "SparseLinks"}
+    sparse |= {"empty_links", "follow_links", "update_sparse_links"}
     tested = {case.split(",")[0] for case in CASES}
-    assert tested == set(ops.__all__) - sparse - {"largest"}
+    assert tested == set(ops.__all__) - sparse
 
 
 @pytest.mark.parametrize("jit_compile", [None, True])
 @pytest.mark.parametrize("count", [1, 3, 16, 20])
-def test_largest_is_top_k(count, jit_compile):
+def test_top_k_is_that_of_a_stable_sort(count, jit_compile):
     """Few or many, ties included, and as many different ones of equals."""
     values = np.random.default_rng(0).integers(-3, 4, size=(2, 3, 20)).astype("float32")
     values[0, 0] = np.finfo("float32").min
     expected = np.argsort(-values, axis=-1, kind="stable")[..., :count]
-    best, positions = tf.function(ops.largest, jit_compile=jit_compile)(values, count)
+    best, positions = tf.function(top_k, jit_compile=jit_compile)(values, count)
     np.testing.assert_array_equal(positions, expected)
     np.testing.assert_array_equal(best, np.take_along_axis(values, expected, -1))
 
@@ -546,10 +541,9 @@ def test_usage_rises_with_writes_falls_with_freed_reads_and_stays_a_fraction(
     assert np.all(after >= np.maximum(before, written) - 1e-6)
     assert np.all(after <= 1.0 + 1e-6)
     gates, weights = constants([values["gates"], values["weightings"]], "float32")
-    kept = ops.usage_after_read(after, gates, weights).numpy()
+    kept = (after * ops.retention(gates, weights)).numpy()
     assert np.all(kept >= 0.0)
     assert np.all(kept <= after)
-    np.testing.assert_allclose(kept, after * ops.retention(gates, weights), rtol=1e-6)
 
 
 def test_a_full_write_uses_a_slot_up_and_a_freed_full_read_gives_it_back():
@@ -564,7 +558,7 @@ def test_a_full_write_uses_a_slot_up_and_a_freed_full_read_gives_it_back():
         ([[0.0, 1.0]], [[0.0, 1.0, 1.0, 0.0]]),
         ([[0.5, 1.0]], [[0.0, 0.5, 1.0, 0.0]]),
     ):
-        got = ops.usage_after_read(full, np.array(gates), reads)
+        got = full * ops.retention(np.array(gates), reads)
         np.testing.assert_array_equal(got, expected)
 
 

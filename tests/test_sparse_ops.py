@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_sam import ops
+from keras_sam.ops.sparse import first_occurrences, same_slots
 
 BATCH, SLOTS, WORDS, HEADS = 3, 7, 4, 2
 
@@ -178,7 +179,7 @@ def test_which_entries_name_the_same_slot(mode):
     first = np.array([[0, 1, 0, 3], [0, 0, 2, 0], [0, 1, 2, 3], [0, 1, 0, 1]])
 
     def compare(slots):
-        return ops.same_slots(slots, "float64"), ops.first_occurrences(slots)
+        return same_slots(slots, "float64"), first_occurrences(slots)
 
     found, occurrences = MODES[mode](compare)(tf.constant(slots, tf.int32))
     assert found.dtype == tf.float64 and occurrences.dtype == tf.int32
@@ -189,7 +190,7 @@ def test_which_entries_name_the_same_slot(mode):
 def test_a_product_with_same_slots_sums_over_a_slot():
     rng = np.random.default_rng(2)
     values = rng.normal(size=NAMED.shape)
-    sums = tf.linalg.matvec(ops.same_slots(tf.constant(NAMED), tf.float64), values)
+    sums = tf.linalg.matvec(same_slots(tf.constant(NAMED), tf.float64), values)
     totals = np.zeros((BATCH, SLOTS))
     sequences = np.arange(BATCH)[:, np.newaxis]
     np.add.at(totals, (sequences, NAMED), values)
@@ -199,4 +200,4 @@ def test_a_product_with_same_slots_sums_over_a_slot():
 def test_first_occurrences_in_a_long_list():
     slots = np.random.default_rng(3).integers(40, size=(2, 300)).astype("int32")
     expected = [[list(row).index(slot) for slot in row] for row in slots]
-    np.testing.assert_array_equal(ops.first_occurrences(tf.constant(slots)), expected)
+    np.testing.assert_array_equal(first_occurrences(tf.constant(slots)), expected)

@@ -28,7 +28,7 @@ import tensorflow as tf
 
 from keras_sam.cells.sparse_memory import SparseMemory
 from keras_sam.ops.masks import where_active
-from keras_sam.ops.selection import largest
+from keras_sam.ops.selection import top_k
 from keras_sam.ops.similarity import similarity
 from keras_sam.ops.sparse import is_first_occurrence
 from keras_sam.ops.sparse_linkage import link_changes, links_from
@@ -192,7 +192,7 @@ class OverlayMemory(SparseMemory):
         again = tf.pad(again, [[0, 0], [0, 0], [1, 0]])
         lowest = tf.constant(-np.inf, scores.dtype)
         scores = tf.where(again | (candidates == nothing), lowest, scores)
-        _, best = largest(scores, count)
+        _, best = top_k(scores, count)
         return tf.gather(candidates, best, batch_dims=2)
 
     def follow_links(self, slots):

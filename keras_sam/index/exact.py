@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_sam._compat import in_xla
 from keras_sam.index.base import Index
 from keras_sam.ops.content import NORM_EPSILON
-from keras_sam.ops.selection import largest
+from keras_sam.ops.selection import top_k
 
 # Rows compared at a time: a memory-sized table of similarities is never made.
 ROWS_PER_BLOCK = 1024
@@ -79,7 +79,7 @@ class Exact(Index):
             scores = tf.concat([scores, similarity], axis=-1)
             numbers = tf.broadcast_to(numbers, (batch, heads, chunk))
             found = tf.concat([found, numbers], axis=-1)
-            scores, best = largest(scores, count)
+            scores, best = top_k(scores, count)
             return start + chunk, scores, tf.gather(found, best, batch_dims=2)
 
         shape = (batch, heads, count)

@@ -9,7 +9,6 @@ and precedence are `[batch, N]` and the link matrix is `[batch, N, N]`.
 from keras_sam.ops.allocation import (
     allocation_weights,
     retention,
-    usage_after_read,
     usage_after_write,
 )
 from keras_sam.ops.content import content_weights, cosine_similarity
@@ -20,10 +19,7 @@ from keras_sam.ops.linkage import (
 )
 from keras_sam.ops.location import circular_shift, interpolate, sharpen
 from keras_sam.ops.memory import erase_and_add, read
-from keras_sam.ops.selection import largest
 from keras_sam.ops.sparse import (
-    first_occurrences,
-    same_slots,
     sparse_read,
     sparse_write,
 )
@@ -43,19 +39,15 @@ __all__ = [
     "directional_weights",
     "empty_links",
     "erase_and_add",
-    "first_occurrences",
     "follow_links",
     "interpolate",
-    "largest",
     "read",
     "retention",
-    "same_slots",
     "sharpen",
     "sparse_read",
     "sparse_write",
     "update_link",
     "update_precedence",
     "update_sparse_links",
-    "usage_after_read",
     "usage_after_write",
 ]

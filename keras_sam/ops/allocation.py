@@ -62,32 +62,6 @@ def retention(free_gates, read_weights):
     return product
 
 
-def usage_after_read(usage, free_gates, read_weights):
-    """Usage once the slots that the free gates let go of count as free.
-
-    `u psi` with the retention `psi`, [Graves et al., 2016](
-    https://doi.org/10.1038/nature20101).
-
-    Args:
-        usage: Tensor `[batch, N]` in `[0, 1]`, from `usage_after_write`.
-        free_gates: Tensor `[batch, heads]` in `[0, 1]`.
-        read_weights: Tensor `[batch, heads, N]`, of the step before.
-
-    Returns:
-        Tensor `[batch, N]`.
-
-    Example:
-
-    >>> keras_sam.ops.usage_after_read(
-    ...     tf.constant([[1.0, 1.0]]),
-    ...     free_gates=tf.constant([[1.0]]),
-    ...     read_weights=tf.constant([[[0.0, 1.0]]]),
-    ... ).numpy()
-    array([[1., 0.]], dtype=float32)
-    """
-    return usage * retention(free_gates, read_weights)
-
-
 def allocation_weights(usage):
     """A weighting that points to the least used slots.
 

@@ -12,7 +12,7 @@ sizes that `level_sizes` gives.
 
 import tensorflow as tf
 
-from keras_sam.ops.selection import largest
+from keras_sam.ops.selection import top_k
 
 BRANCHING = 32
 
@@ -92,7 +92,7 @@ def least_recently_accessed(levels, count=1):
         times = tf.gather(level, nodes, batch_dims=1)
         # Nodes that only fill up a level have no children to go down to.
         real = levels[depth - 1].shape[-1] // BRANCHING if depth else nodes.shape[-1]
-        _, oldest = largest(-times, min(count, real))
+        _, oldest = top_k(-times, min(count, real))
         nodes = tf.gather(nodes, oldest, batch_dims=1)
     return nodes
 

@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
-# From here on sorting is the faster way.
-FEW = 16
+# Above it sorting is the faster way.
+MAX_LOOP_K = 16
 
 
-def largest(values, count):
+def top_k(values, count):
     """The largest values along the last axis, as `tf.math.top_k`, but for XLA.
 
     XLA's own top-k sorts everything. To go through the values once for each of the
@@ -22,11 +22,13 @@ def largest(values, count):
 
     Example:
 
-    >>> values, positions = keras_sam.ops.largest(tf.constant([3.0, 5.0, 5.0, 1.0]), 2)
+    >>> values, positions = keras_sam.ops.selection.top_k(
+    ...     tf.constant([3.0, 5.0, 5.0, 1.0]), 2
+    ... )
     >>> positions.numpy()
     array([1, 2], dtype=int32)
     """
-    if count > FEW:
+    if count > MAX_LOOP_K:
         return tf.math.top_k(values, k=count)
     size = tf.shape(values)[-1]
     numbers = tf.range(size)

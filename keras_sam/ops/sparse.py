@@ -106,7 +106,7 @@ def first_occurrences(slots):
 
     Example:
 
-    >>> keras_sam.ops.first_occurrences(tf.constant([[7, 3, 7, 3]])).numpy()
+    >>> keras_sam.ops.sparse.first_occurrences(tf.constant([[7, 3, 7, 3]])).numpy()
     array([[0, 1, 0, 1]], dtype=int32)
     """
     entries = tf.range(tf.shape(slots)[1])
@@ -133,7 +133,7 @@ def same_slots(slots, dtype):
 
     Example:
 
-    >>> keras_sam.ops.same_slots(tf.constant([[7, 3, 7]]), "float32").numpy()
+    >>> keras_sam.ops.sparse.same_slots(tf.constant([[7, 3, 7]]), "float32").numpy()
     array([[[1., 0., 1.],
             [0., 1., 0.],
             [1., 0., 1.]]], dtype=float32)

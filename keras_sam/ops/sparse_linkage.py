@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_sam.ops.selection import largest
+from keras_sam.ops.selection import top_k
 from keras_sam.ops.sparse import is_first_occurrence, same_slots
 
 
@@ -387,7 +387,7 @@ def _strongest(count, *entries):
             strict=True,
         )
     )
-    ranks, best = largest(ranks, count)
+    ranks, best = top_k(ranks, count)
     slots, weights = (
         tf.gather(values, best, batch_dims=best.shape.rank - 1)
         for values in (slots, weights)
