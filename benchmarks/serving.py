@@ -4,6 +4,7 @@
     python benchmarks/serving.py                    # both, some minutes
     python benchmarks/serving.py --parts load
     python benchmarks/serving.py --parts frozen --words 1024,1048576
+    python benchmarks/serving.py --parts frozen --layer sdnc
 
 Question 1 (`load`): how long do 1, 8 and 64 clients at the same time wait for
 examples/serve.py with saved_models/copy_ntm, and are all answers right? Each client
@@ -54,6 +55,7 @@ def parse_arguments():
     )
     add("--words", default="1024,1048576")
     add("--index", default="lsh")
+    add("--layer", default="sam", choices=("sam", "sdnc"))
     add("--steps", type=int, default=20, help="of a request to the frozen memory")
     add("--output", type=Path, default=ROOT / "benchmarks/results/serving.json")
     add("--one-frozen", help=argparse.SUPPRESS)  # in a process of its own
@@ -156,14 +158,15 @@ def wait_for(url, server):
 # Frozen memory.
 
 
-def write_frozen(folder, words, index):
-    """A SavedModel with a frozen memory of random words."""
+def write_frozen(folder, words, index, kind):
+    """A SavedModel with a frozen memory of random words; its size and the seconds."""
     import keras
 
     import keras_sam
 
     keras.utils.set_random_seed(0)
-    layer = keras_sam.SAM(
+    layer_class = {"sam": keras_sam.SAM, "sdnc": keras_sam.SDNC}[kind]
+    layer = layer_class(
         100,
         memory_slots=words,
         word_size=32,
@@ -171,16 +174,23 @@ def write_frozen(folder, words, index):
         output_size=8,
         return_sequences=True,
         jit_compile=False,
-        name="sam",
+        name="memory",
     )
     model = keras.Sequential([keras.Input((None, FEATURES)), layer])
     contents = np.random.default_rng(0).normal(size=(words, 32)).astype("float32")
-    memory = {"sam": layer.get_initial_state(1, memory=contents)}
+    memory = {"memory": layer.get_initial_state(1, memory=contents)}
+    if kind == "sdnc":
+        # For an SDNC a context as well, so that there are links.
+        context = np.random.default_rng(2).normal(size=(1, 100, FEATURES))
+        memory = keras_sam.prefill(model, context.astype("float32"), states=memory)
+    state = layer.cell.unpack_state(memory["memory"])
+    shared = [state.memory, *(getattr(state, name) for name in layer.cell.link_fields)]
+    size = sum(np.prod(each.shape) for each in shared) * 4 / 2**20
     start = time.perf_counter()
     keras_sam.export_saved_model(
         model, folder, memory=memory, index=index, streaming=False
     )
-    return time.perf_counter() - start
+    return size, time.perf_counter() - start
 
 
 def measure_one_frozen(folder, steps):
@@ -242,7 +252,9 @@ def measure_frozen(arguments):
     results = []
     for words in map(int, arguments.words.split(",")):
         with tempfile.TemporaryDirectory() as folder:
-            seconds = write_frozen(folder, words, arguments.index)
+            size, seconds = write_frozen(
+                folder, words, arguments.index, arguments.layer
+            )
             done = subprocess.run(
                 [sys.executable, __file__, "--one-frozen", f"{folder}/1"]
                 + ["--steps", str(arguments.steps)],
@@ -251,10 +263,11 @@ def measure_frozen(arguments):
                 check=True,
             )
         row = {
+            "layer": arguments.layer,
             "words": words,
             "index": arguments.index,
             "steps": arguments.steps,
-            "mib_of_the_memory": round(words * 32 * 4 / 2**20, 1),
+            "mib_of_the_memory": round(float(size), 1),
             "seconds_to_export": round(seconds, 1),
             **json.loads(done.stdout.splitlines()[-1]),
         }
@@ -272,7 +285,10 @@ def main():
         results = json.loads(arguments.output.read_text())
     for part in arguments.parts.split(","):
         measure = {"load": measure_load, "frozen": measure_frozen}[part]
-        name = f"frozen_{arguments.index}" if part == "frozen" else part
+        name = part
+        if part == "frozen":
+            kind = "" if arguments.layer == "sam" else f"_{arguments.layer}"
+            name += f"{kind}_{arguments.index}"
         results[name] = measure(arguments)
     results["command"] = "python benchmarks/serving.py"
     arguments.output.write_text(json.dumps(results, indent=1) + "\n")

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 
 import keras
+from gated_sam import GatedSAM, GatedSAMCell
 
 import keras_sam
 
@@ -194,6 +195,21 @@ CASES = [
         lambda rate: {"dropout": rate, "recurrent_dropout": rate, "write_heads": 2},
         slow=True,
         **SAM,
+    ),
+    # A cell that is not the package's own.
+    Case(
+        "gated_sam",
+        GatedSAMCell,
+        GatedSAM,
+        lambda rate: {
+            "dropout": rate,
+            "recurrent_dropout": rate,
+            "write_heads": 2,
+            "reads_per_head": 2,
+        },
+        # tests/test_own_cell.py has what matters most of it.
+        slow=True,
+        **PLAIN_SAM,
     ),
     Case(
         "sdnc_lstm",

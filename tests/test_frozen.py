@@ -1,6 +1,7 @@
 """Requests that start from a frozen memory get what the layer gives from that state."""
 
 import json
+import math
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
 import keras_sam
 from keras_sam import export_saved_model, prefill
@@ -18,9 +20,9 @@ from keras_sam import export_saved_model, prefill
 FEATURES = 3
 
 
-def make_model(*before, memory_slots=40, **kwargs):
+def make_model(*before, layer_class=keras_sam.SAM, memory_slots=40, **kwargs):
     sizes = {"units": 6, "word_size": 6, "memory_slots": memory_slots}
-    layer = keras_sam.SAM(
+    layer = layer_class(
         **sizes, **kwargs, return_sequences=True, jit_compile=False, name="sam"
     )
     model = keras.Sequential([keras.Input((None, FEATURES)), *before, layer])
@@ -56,6 +58,7 @@ def assert_close(got, expected):
 
 # Memories that the request goes through several times, and others that it hardly
 # touches; an index that looks everywhere is exact as well.
+SDNC = {"layer_class": keras_sam.SDNC, "read_heads": 2, "reads_per_head": 2}
 everywhere = keras_sam.index.LSH(tables=1, bits=1, bucket_size=256, probes=2)
 CASES = {
     "full": {"memory_slots": 40},
@@ -70,7 +73,19 @@ CASES = {
     "smallest": {"memory_slots": 4, "read_heads": 1},
     "lsh": {"memory_slots": 250, "index": everywhere},
     "scann": {"memory_slots": 250, "index": "scann"},
+    "sdnc": {**SDNC, "memory_slots": 30, "links_per_slot": 3},
+    "sdnc_options": {
+        **SDNC,
+        "memory_slots": 12,
+        "write_heads": 2,
+        "links_per_slot": 2,
+        "key_masks": True,
+        "sharpen_links": True,
+    },
+    "sdnc_barely_written": {**SDNC, "memory_slots": 300, "links_per_slot": 2},
+    "sdnc_lsh": {**SDNC, "memory_slots": 250, "index": everywhere},
 }
+MASKED_CASES = ("two_heads", "sdnc", "sdnc_options")
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +109,7 @@ def frozen(tmp_path_factory):
     return make
 
 
-SLOW = ("barely_written", "smallest")
+SLOW = ("barely_written", "smallest", "sdnc_barely_written", "sdnc_lsh")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +160,7 @@ np.savez(sys.argv[3], **answers)
 def test_in_a_process_with_tensorflow_alone(frozen, tmp_path):
     inputs = random_inputs(2, 9)
     np.save(tmp_path / "inputs.npy", inputs)
-    made = {name: frozen(name) for name in ("full", "lsh", "scann")}
+    made = {name: frozen(name) for name in ("full", "lsh", "scann", "sdnc_options")}
     folders = json.dumps({name: folder for name, (_, _, folder) in made.items()})
     files = [str(tmp_path / name) for name in ("inputs.npy", "answers.npz")]
     command = [sys.executable, "-c", textwrap.dedent(SERVE), folders, *files]
@@ -156,8 +171,9 @@ def test_in_a_process_with_tensorflow_alone(frozen, tmp_path):
             assert_close(answers[name], continued(model, context, inputs))
 
 
-def test_requests_share_the_memory_and_leave_nothing_behind(frozen):
-    _, _, folder = frozen("full")
+@pytest.mark.parametrize("name", ["full", "sdnc_options"])
+def test_requests_share_the_memory_and_leave_nothing_behind(name, frozen):
+    _, _, folder = frozen(name)
     signatures = load(folder)
     requests = [random_inputs(1 + n % 3, 1 + n % 7, seed=n) for n in range(30)]
     alone = [whole_of(signatures, inputs) for inputs in requests]
@@ -167,35 +183,142 @@ def test_requests_share_the_memory_and_leave_nothing_behind(frozen):
         np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("name", ["full", "lsh", "scann"])
-def test_reading_never_copies_the_memory(name, frozen):
-    """After a gather straight from a variable each reading of it would be a copy."""
-    saved = Path(frozen(name)[2], "saved_model.pb").read_bytes()
-    assert b"ReadVariableOp" in saved and b"ResourceGather" not in saved
+# Numbers that nothing else has; with LSH no step looks at all words.
+LARGE = {"memory_slots": 4099, "index": "lsh"}
+# What hands a tensor on as it is. A variable that is read is not copied, unless a
+# gather straight from it has come before: then every reading of it is a copy.
+HANDED_ON = {"Placeholder", "Identity", "ReadVariableOp", "Reshape", "NoOp"}
+HANDED_ON |= {"While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCall"}
+
+
+def large_results(function, size):
+    """Operations of a function, and of those it calls, that make something so large.
+
+    An axis of unknown size, such as the batch, counts as one.
+    """
+    definition = function.graph.as_graph_def(add_shapes=True)
+    nodes = [*definition.node]
+    for each in definition.library.function:
+        nodes += function_def_to_graph(each).as_graph_def(add_shapes=True).node
+    found = []
+    for node in nodes:
+        for shape in node.attr["_output_shapes"].list.shape:
+            if math.prod(max(dim.size, 1) for dim in shape.dim) >= size:
+                found.append((node.op, node.name))
+    return found
+
+
+@pytest.mark.parametrize("layer_class", [keras_sam.SAM, keras_sam.SDNC])
+def test_a_step_makes_nothing_as_large_as_the_memory(layer_class, tmp_path):
+    model = make_model(layer_class=layer_class, **LARGE)
+    memory = prefill(model, random_inputs(1, 5))
+    folder = export_saved_model(model, tmp_path, memory=memory)
+    assert b"ResourceGather" not in Path(folder, "saved_model.pb").read_bytes()
+    signatures = load(folder)
+    for name in ("serving_default", "step"):
+        found = large_results(signatures[name], LARGE["memory_slots"])
+        assert "ReadVariableOp" in {operation for operation, _ in found}
+        copies = [each for each in found if each[0] not in HANDED_ON]
+        assert not copies
+
+
+def test_large_results_are_seen():
+    """A loop that adds to a memory makes another one."""
+    words = tf.Variable(tf.zeros((4099, 6)))
+
+    @tf.function(autograph=False)
+    def copies(row):
+        def step(i, row):
+            return i + 1, row + tf.gather(words + row, [i])
+
+        return tf.while_loop(lambda i, _: i < 5, step, (0, row))
+
+    found = large_results(copies.get_concrete_function(tf.ones((1, 6))), 4099)
+    assert "AddV2" in {operation for operation, _ in found}
+
+
+def run_benchmark(tmp_path, *arguments):
+    """What the benchmark measures of 100 requests at once, in a process of its own."""
+    output = tmp_path / "serving.json"
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "serving.py"
+    arguments = ["--parts", "frozen", "--output", str(output), *arguments]
+    subprocess.run([sys.executable, script, *arguments, "--steps", "3"], check=True)
+    ((result,),) = (v for k, v in json.loads(output.read_text()).items() if "lsh" in k)
+    return result
 
 
 @pytest.mark.slow
 def test_a_hundred_requests_at_once_need_no_copies(tmp_path):
-    """In a process of its own, by the benchmark, of a memory of 16 MiB."""
-    output = tmp_path / "serving.json"
-    script = Path(__file__).resolve().parents[1] / "benchmarks" / "serving.py"
-    arguments = ["--parts", "frozen", "--words", str(2**17), "--output", str(output)]
-    subprocess.run([sys.executable, script, *arguments, "--steps", "3"], check=True)
-    (result,) = json.loads(output.read_text())["frozen_lsh"]
+    result = run_benchmark(tmp_path, "--words", str(2**17))
     assert result["mib_of_the_memory"] == 16 and result["wrong_answers"] == 0
     assert result["mib_more_for_100_at_once"] < 4 * 16
 
 
-def test_masked_steps_change_nothing(tmp_path):
-    for zero_output_for_mask in (False, True):
-        model = make_model(
-            keras.layers.Masking(), zero_output_for_mask=zero_output_for_mask
-        )
-        context, inputs = random_inputs(1, 20, seed=1), random_inputs(3, 12)
-        inputs[0, 2:5] = inputs[1, 7:] = inputs[2, 1:4] = 0.0
-        memory = prefill(model, context)
-        folder = export_saved_model(model, tmp_path, memory=memory, streaming=False)
-        assert_close(whole_of(load(folder), inputs), continued(model, context, inputs))
+@pytest.mark.slow
+def test_a_hundred_requests_share_an_sdnc_of_a_million_words(tmp_path):
+    result = run_benchmark(tmp_path, "--words", str(2**20), "--layer", "sdnc")
+    # 128 MiB of words, and 8 links each way, of a number and a weight, for each.
+    assert result["mib_of_the_memory"] == 128 + 128 and result["wrong_answers"] == 0
+    assert result["mib_more_for_100_at_once"] < 256
+
+
+@pytest.mark.slow
+def test_an_sdnc_of_a_million_words_answers_as_the_layer_does(tmp_path):
+    model = make_model(
+        layer_class=keras_sam.SDNC,
+        memory_slots=2**20,
+        index="exact",
+        links_per_slot=4,
+        reads_per_head=2,
+        write_heads=2,
+        read_heads=2,
+    )
+    layer = model.layers[0]
+    words = np.random.default_rng(1).normal(size=(2**20, 6)).astype("float32")
+    given = {"sam": layer.get_initial_state(1, memory=words)}
+    memory = prefill(model, random_inputs(1, 12, seed=1), states=given)
+    inputs = random_inputs(2, 10)
+    expected = layer(
+        inputs, initial_state=[tf.repeat(state, 2, axis=0) for state in memory["sam"]]
+    )
+    folder = export_saved_model(model, tmp_path, memory=memory)
+    signatures = load(folder)
+    assert_close(whole_of(signatures, inputs), expected)
+    states = signatures["initial_state"](batch_size=tf.constant(2))
+    chunks = []
+    for chunk in np.split(inputs, [4], axis=1):
+        states = signatures["step"](inputs=tf.constant(chunk), **states)
+        chunks.append(states.pop("outputs"))
+    assert_close(np.concatenate(chunks, axis=1), expected)
+    assert states["sam_own_slots"].shape[1] < 200
+    # It reads what the context has written, and along its links.
+    fresh = layer(
+        inputs, initial_state=[tf.repeat(state, 2, axis=0) for state in given["sam"]]
+    )
+    assert np.max(np.abs(fresh - expected)) > 1e-2
+
+
+@pytest.mark.parametrize("zero_output_for_mask", [False, True])
+@pytest.mark.parametrize("name", MASKED_CASES)
+def test_masked_steps_change_nothing(name, zero_output_for_mask, tmp_path):
+    model = make_model(
+        keras.layers.Masking(), zero_output_for_mask=zero_output_for_mask, **CASES[name]
+    )
+    context, inputs = random_inputs(1, 20, seed=1), random_inputs(4, 12)
+    inputs[0, 2:5] = inputs[1, 7:] = inputs[2, 1:4] = 0.0
+    memory = prefill(model, context)
+    folder = export_saved_model(model, tmp_path, memory=memory, streaming=False)
+    signatures = load(folder)
+    got = whole_of(signatures, inputs)
+    assert_close(got, continued(model, context, inputs))
+    # Nor do they change anything for the others of the batch.
+    for row in range(4):
+        alone = whole_of(signatures, inputs[row : row + 1])
+        np.testing.assert_allclose(alone[0], got[row], atol=1e-5)
+    # What a sequence gives once its masked steps are left out.
+    left = inputs[2:3, np.any(inputs[2], axis=-1)]
+    kept = got[2:3, np.any(inputs[2], axis=-1)]
+    np.testing.assert_allclose(whole_of(signatures, left), kept, atol=1e-5)
 
 
 def test_other_layers_start_from_their_states_too(tmp_path):

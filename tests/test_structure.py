@@ -1,4 +1,4 @@
-"""The shape of the code: how deep a call goes, how large a piece is, what knows what."""
+"""The shape of the code: how deep calls go, how large pieces are, what knows what."""
 
 import ast
 import io
