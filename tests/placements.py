@@ -347,8 +347,8 @@ def run_course(placement, make, eagerly=False):
     inputs, targets = data(placement.outer)
     placed = placement.place(make, eagerly=eagerly)
     weights = placed.build(inputs, targets)
-    start = spread_weights(weights, seed=1)
-    assign(weights, start)
+    assign(weights, spread_weights(weights, seed=1))
+    start = numbers(weights)
     answers = {"start": placed.answer(inputs)}
     placed.train(inputs, targets)
     trained = numbers(weights)
