@@ -17,7 +17,12 @@ import keras_sam
 
 # What TensorFlow and this package raise for what has no gradient; "out of scope" is
 # what TensorFlow says where the gradient would need the graph that was saved.
-REFUSALS = ("LookupError", "NotImplementedError", "ValueError", "UnimplementedError")
+REFUSALS = (
+    "LookupError",
+    "NotImplementedError",
+    "UnimplementedError",
+    "ValueError",
+)
 
 
 @functools.cache

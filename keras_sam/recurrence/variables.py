@@ -71,7 +71,8 @@ class CellVariables:
             )
             features = cell.input_spec.axes[-1]
             states = [
-                tf.zeros((batch_size, size), cell.compute_dtype) for size in cell.state_size
+                tf.zeros((batch_size, size), cell.compute_dtype)
+                for size in cell.state_size
             ]
             with scope, _compat.call_context(cell, training):
                 inputs = tf.zeros((batch_size, features), cell.compute_dtype)
