@@ -1,4 +1,4 @@
-"""However a sparse cell is run, it computes the same: configurations drawn at random."""
+"""However a sparse cell is run, it computes the same, for random configurations."""
 
 import gated_sam
 import keras

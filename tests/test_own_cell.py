@@ -15,7 +15,7 @@ from gated_sam import GatedSAM, GatedSAMCell
 from test_recurrence import make_layers, results_and_gradients
 
 import keras_sam
-from keras_sam.export import export_saved_model, memorise
+from keras_sam import export_saved_model, prefill
 
 FEATURES = 3
 
@@ -120,7 +120,7 @@ def test_a_stream_goes_on_chunk_by_chunk(model, tmp_path):
 
 def test_a_frozen_memory_answers_as_the_layer_that_has_read_it(model, tmp_path):
     context, inputs = random_inputs(1, 30, seed=1), random_inputs(3, 20)
-    memory = memorise(model, context)
+    memory = prefill(model, context)
     folder = export_saved_model(model, tmp_path, memory=memory, streaming=False)
     whole = tf.saved_model.load(folder).signatures["serving_default"]
     contexts = np.repeat(context, 3, axis=0)
