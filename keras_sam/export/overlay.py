@@ -23,14 +23,13 @@ The things that look at a whole memory become:
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from keras_sam.cells.sparse_memory import SparseMemory
 from keras_sam.ops.masks import where_active
-from keras_sam.ops.selection import top_k
+from keras_sam.ops.selection import distinct_top_k
 from keras_sam.ops.similarity import similarity
-from keras_sam.ops.sparse import is_first_occurrence
+from keras_sam.ops.sparse import batch_indices, is_first_occurrence
 from keras_sam.ops.sparse_linkage import link_changes, links_from
 
 
@@ -160,7 +159,7 @@ class OverlayMemory(SparseMemory):
     def write(self, slots, rows, old_rows, weights, erased):
         copies, links = self.tensors.copies, self.tensors.links
         rows = self._if_active(rows, old_rows)
-        rows = _scatter(copies.rows, _places(copies.slots, slots), rows)
+        rows = _set_places(copies.rows, _places(copies.slots, slots), rows)
         self._set(copies=copies._replace(rows=rows))
         if links:
             self._write_links(links, slots, weights, erased)
@@ -184,16 +183,8 @@ class OverlayMemory(SparseMemory):
             ],
             axis=-1,
         )
-        # In the order of the slots: of equally alike ones the lowest comes first.
-        order = tf.argsort(candidates, axis=-1)
-        candidates = tf.gather(candidates, order, batch_dims=2)
-        scores = tf.gather(scores, order, batch_dims=2)
-        again = candidates[..., 1:] == candidates[..., :-1]
-        again = tf.pad(again, [[0, 0], [0, 0], [1, 0]])
-        lowest = tf.constant(-np.inf, scores.dtype)
-        scores = tf.where(again | (candidates == nothing), lowest, scores)
-        _, best = top_k(scores, count)
-        return tf.gather(candidates, best, batch_dims=2)
+        scores = tf.where(candidates == nothing, scores.dtype.min, scores)
+        return distinct_top_k(scores, candidates, count)
 
     def follow_links(self, slots):
         return links_from(self._lists, self._frozen.slots, slots)
@@ -204,7 +195,7 @@ class OverlayMemory(SparseMemory):
             accessed &= self._active[:, tf.newaxis]
         places = _places(copies.slots, slots)
         ages = tf.gather(copies.ages, places, batch_dims=1)
-        ages = _scatter(copies.ages, places, tf.where(accessed, time, ages))
+        ages = _set_places(copies.ages, places, tf.where(accessed, time, ages))
         later = self._if_active(time + 1, time)
         self._set(copies=copies._replace(ages=ages), time=later)
 
@@ -227,7 +218,7 @@ class OverlayMemory(SparseMemory):
         ranks = _take(frozen.rank, tf.maximum(slots, 0))
         ranks = tf.where(slots >= 0, tf.minimum(ranks, enough), enough)
         missing = tf.ones((tf.shape(ranks)[0], enough + 1), tf.int32)
-        missing = _scatter(missing, ranks, tf.zeros_like(ranks))
+        missing = _set_places(missing, ranks, tf.zeros_like(ranks))
         _, ranks = tf.math.top_k(missing[:, :enough], count)
         return _take(frozen.order, tf.minimum(ranks, frozen.slots - 1))
 
@@ -249,7 +240,7 @@ class OverlayMemory(SparseMemory):
         numbers, (own,) = _extend(
             links.numbers, [links.lists], changes.numbers, [lists]
         )
-        own = _scatter(own, _places(numbers, changes.numbers), lists)
+        own = _set_places(own, _places(numbers, changes.numbers), lists)
         precedence = self._if_active(changes.precedence, links.precedence)
         self._set(links=LinkCopies(numbers, own, precedence))
 
@@ -286,7 +277,7 @@ def _extend(keys, values, wanted, new_values):
     def extended(old, values, filling):
         room = [[0, 0], [0, wanted.shape[1] + 1]] + [[0, 0]] * (old.shape.rank - 2)
         padded = tf.pad(old, room, constant_values=filling)
-        return _scatter(padded, places, values)[:, :used]
+        return _set_places(padded, places, values)[:, :used]
 
     return extended(keys, wanted, -1), [
         extended(old, new, 0) for old, new in zip(values, new_values, strict=True)
@@ -311,7 +302,5 @@ def _take(variable, slots):
     return tf.gather(tf.convert_to_tensor(variable), slots)
 
 
-def _scatter(values, places, updates):
-    batch = tf.range(tf.shape(places)[0])[:, tf.newaxis]
-    places = tf.stack([tf.broadcast_to(batch, tf.shape(places)), places], axis=-1)
-    return tf.tensor_scatter_nd_update(values, places, updates)
+def _set_places(values, places, updates):
+    return tf.tensor_scatter_nd_update(values, batch_indices(places), updates)

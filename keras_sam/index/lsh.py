@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
 from keras_sam.index.base import Index
+from keras_sam.ops.selection import distinct_top_k
 from keras_sam.ops.similarity import similarity
-from keras_sam.ops.sparse import is_first_occurrence
+from keras_sam.ops.sparse import batch_indices, is_first_occurrence
 
 # States hold whole numbers in floats, which count exactly up to here.
 LARGEST = 2**24
@@ -204,7 +205,7 @@ class LSH(Index):
         candidates = tf.where(candidates < 0, spare[:, tf.newaxis], candidates)
 
         rows = tf.gather(memory, candidates, batch_dims=1)
-        return _most_alike(similarity(queries, rows), candidates, count)
+        return distinct_top_k(similarity(queries, rows), candidates, count)
 
     def get_config(self):
         return {
@@ -339,19 +340,6 @@ def _listed_first(state, layout, slots, counts, active):
     )
 
 
-def _most_alike(scores, slots, count):
-    """The `count` slots most alike, each once; of equally alike ones the lowest."""
-    scores = tf.where(tf.math.is_nan(scores), scores.dtype.min, scores)
-    taken = tf.constant(-math.inf, scores.dtype)
-    found = []
-    for _ in range(count):
-        best = tf.reduce_max(scores, axis=-1, keepdims=True)
-        best = tf.where(scores == best, slots, slots.dtype.max)
-        found.append(tf.reduce_min(best, axis=-1, keepdims=True))
-        scores = tf.where(slots == found[-1], taken, scores)
-    return tf.concat(found, axis=-1)
-
-
 def _take(state, positions):
     """Whole numbers at positions `[batch, ...]` of a state."""
     return tf.cast(tf.gather(state, positions, batch_dims=1), tf.int32)
@@ -382,6 +370,4 @@ def _change(state, changes, nowhere, update=tf.tensor_scatter_nd_update):
 
     positions = join([tf.where(made, at, nowhere) for at, _, made in changes])
     values = join([tf.where(made, value, 0) for _, value, made in changes])
-    sequences = tf.broadcast_to(tf.range(batch)[:, tf.newaxis], tf.shape(positions))
-    places = tf.stack([sequences, positions], axis=-1)
-    return update(state, places, tf.cast(values, state.dtype))
+    return update(state, batch_indices(positions), tf.cast(values, state.dtype))

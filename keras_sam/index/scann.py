@@ -13,6 +13,7 @@ from keras_sam._compat import in_xla
 from keras_sam.arguments import check_positive_integer
 from keras_sam.index.base import OVERFETCH, Index
 from keras_sam.ops.content import NORM_EPSILON
+from keras_sam.ops.selection import distinct_top_k
 from keras_sam.ops.similarity import similarity
 
 # What the searchers that wait for their states may take together.
@@ -158,7 +159,9 @@ class ScaNN(Index):
         spare = tf.minimum(used, memory.shape[1] - count) + tf.range(count)
         spare = tf.tile(spare[:, tf.newaxis], (1, heads, 1))
         found = tf.where(found < 0, spare[..., :1], found)
-        return _most_alike(memory, queries, tf.concat([found, spare], axis=-1), count)
+        candidates = tf.concat([found, spare], axis=-1)
+        rows = tf.gather(memory, candidates, batch_dims=1)
+        return distinct_top_k(similarity(queries, rows), candidates, count)
 
     def freeze(self, memory, count, state=None):
         # ScaNN's operations for TensorFlow are needed here alone.
@@ -426,18 +429,3 @@ def _normalised(words):
         squares = np.sum(np.square(words), axis=-1, keepdims=True)
         words = words / np.sqrt(squares + NORM_EPSILON)
     return np.nan_to_num(words, posinf=0.0, neginf=0.0).astype("float32")
-
-
-def _most_alike(memory, queries, candidates, count):
-    """The candidates most like the query, each once; ties to the lowest slot."""
-    candidates = tf.sort(candidates, axis=-1)
-    rows = tf.gather(memory, candidates, batch_dims=1)
-    scores = similarity(queries, rows)
-    # Whatever the words: less than any other is only what has been named before.
-    lowest = scores.dtype.min
-    scores = tf.maximum(tf.where(tf.math.is_nan(scores), lowest, scores), lowest)
-    again = candidates[..., 1:] == candidates[..., :-1]
-    again = tf.pad(again, [[0, 0], [0, 0], [1, 0]])
-    scores = tf.where(again, tf.constant(-math.inf, scores.dtype), scores)
-    _, best = tf.math.top_k(scores, k=count)
-    return tf.gather(candidates, best, batch_dims=2)

@@ -13,6 +13,7 @@ sizes that `level_sizes` gives.
 import tensorflow as tf
 
 from keras_sam.ops.selection import top_k
+from keras_sam.ops.sparse import batch_indices
 
 BRANCHING = 32
 
@@ -114,13 +115,13 @@ def mark_accessed(levels, slots, accessed, time, update=tf.tensor_scatter_nd_upd
     times = tf.where(
         accessed, time[:, tf.newaxis], tf.gather(levels[0], slots, batch_dims=1)
     )
-    marked = [update(levels[0], _places(slots), times)]
+    marked = [update(levels[0], batch_indices(slots), times)]
     for level in levels[1:]:
         slots = slots // BRANCHING
         below = marked[-1]
         children = tf.reshape(below, (-1, below.shape[1] // BRANCHING, BRANCHING))
         times = tf.reduce_min(tf.gather(children, slots, batch_dims=1), axis=-1)
-        marked.append(update(level, _places(slots), times))
+        marked.append(update(level, batch_indices(slots), times))
     return marked
 
 
@@ -151,12 +152,4 @@ def rebase(time, levels, steps=1):
             [tf.where(late, earlier(level), level) for level in levels],
         ),
         lambda: (time, list(levels)),
-    )
-
-
-def _places(nodes):
-    """Where nodes `[batch, n]` are on their level, `[batch, n, 2]`."""
-    batch = tf.range(tf.shape(nodes)[0], dtype=nodes.dtype)
-    return tf.stack(
-        [tf.broadcast_to(batch[:, tf.newaxis], tf.shape(nodes)), nodes], axis=-1
     )

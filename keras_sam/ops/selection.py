@@ -40,3 +40,27 @@ def top_k(values, count):
         positions.append(tf.reduce_min(found, axis=-1, keepdims=True))
         values = tf.where(numbers == positions[-1], taken, values)
     return tf.concat(best, axis=-1), tf.concat(positions, axis=-1)
+
+
+def distinct_top_k(scores, slots, count):
+    """The slots that have the largest scores, each once.
+
+    Args:
+        scores: Tensor `[..., n]`; what is not a number counts as the least.
+        slots: Integer tensor `[..., n]`, of at least `count` different ones.
+        count: Integer K.
+
+    Returns:
+        Integer tensor `[..., K]`, the largest score first; of equal scores the lowest
+        slot.
+    """
+    scores = tf.where(tf.math.is_nan(scores), scores.dtype.min, scores)
+    scores = tf.maximum(scores, scores.dtype.min)
+    taken = tf.constant(-float("inf"), scores.dtype)
+    found = []
+    for _ in range(count):
+        best = tf.reduce_max(scores, axis=-1, keepdims=True)
+        best = tf.where(scores == best, slots, slots.dtype.max)
+        found.append(tf.reduce_min(best, axis=-1, keepdims=True))
+        scores = tf.where(slots == found[-1], taken, scores)
+    return tf.concat(found, axis=-1)

@@ -83,9 +83,13 @@ def sparse_write(memory, slots, rows):
     is_first = first == tf.range(tf.shape(slots)[1])
     same = tf.stop_gradient(tf.gather(rows, first, batch_dims=1))
     rows = tf.where(is_first[..., tf.newaxis], rows, same)
+    return tf.tensor_scatter_nd_update(memory, batch_indices(slots), rows)
+
+
+def batch_indices(slots):
+    """Where slots `[batch, n]` are in a tensor `[batch, N, ...]`: `[batch, n, 2]`."""
     batch = tf.range(tf.shape(slots)[0], dtype=slots.dtype)[:, tf.newaxis]
-    places = tf.stack([tf.broadcast_to(batch, tf.shape(slots)), slots], axis=-1)
-    return tf.tensor_scatter_nd_update(memory, places, rows)
+    return tf.stack([tf.broadcast_to(batch, tf.shape(slots)), slots], axis=-1)
 
 
 def row_numbers(slots, memory_slots):

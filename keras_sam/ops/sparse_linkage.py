@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_sam.ops.selection import top_k
-from keras_sam.ops.sparse import is_first_occurrence, same_slots
+from keras_sam.ops.sparse import batch_indices, is_first_occurrence, same_slots
 
 
 class SparseLinks(NamedTuple):
@@ -120,10 +120,8 @@ def update_sparse_links(
         active = active[:, tf.newaxis, tf.newaxis]
         new_precedence = tf.where(active, new_precedence, precedence)
         lists = tf.where(active[:, tf.newaxis], lists, changes.old_lists)
-    batch = tf.range(tf.shape(lists)[0])[:, tf.newaxis]
-    batch = tf.broadcast_to(batch, tf.shape(changes.numbers))
-    places = tf.stack([batch, changes.numbers], axis=-1)
     # All lists at once: XLA copies a tensor on which a step makes two scatters.
+    places = batch_indices(changes.numbers)
     return SparseLinks(update(ends, places, lists), new_precedence)
 
 
