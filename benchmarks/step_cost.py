@@ -56,7 +56,7 @@ from measuring import (
 )
 
 import keras_sam
-from keras_sam.recurrence import SparseRecurrence
+from keras_sam.recurrence import operation_for
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -312,12 +312,13 @@ def measure_record(case):
     ]
     length = 64
     inputs = tf.TensorSpec((case.batch, length, FEATURES), layer.compute_dtype)
-    recurrence = SparseRecurrence(layer, layer.cell.index.supports_jit)
-    program = recurrence.forward_program.get_concrete_function(
-        (inputs, *states), None, tf.TensorSpec((), tf.int32), True
+    operation = operation_for(layer, layer.cell.index.supports_jit)
+    weights = [tf.TensorSpec(w.shape, w.dtype) for w in layer.cell.weights]
+    steps = tf.TensorSpec((), tf.int32)
+    program = operation.forward_program.get_concrete_function(
+        [inputs, *states], weights, [], None, steps, False, True
     )
-    _, residuals = program.structured_outputs
-    kept = tf.nest.flatten(residuals)
+    *_, kept = program.structured_outputs
     return sum(each.dtype.size * each.shape.num_elements() for each in kept) / length
 
 

@@ -495,7 +495,11 @@ def test_tensorboard():
     keras_sam.callbacks.MemoryTensorBoard(Path("logs"), sample.tolist())
 
 
-@pytest.mark.parametrize("model", [None, "model", keras_sam.NTM, object()], ids=str)
+@pytest.mark.parametrize(
+    "model",
+    [None, "model", keras_sam.NTM, object()],
+    ids=["none", "string", "class", "object"],
+)
 def test_what_is_resized(model):
     with refused("`model` must be a Keras model", f"model={model!r}"):
         keras_sam.resize_memory(model, 8)

@@ -505,7 +505,11 @@ def test_memories_that_are_no_numbers(make):
 
 
 @each_of_ours
-@pytest.mark.parametrize("memory", [object(), [[1, 2, 3], [1]], [None]], ids=str)
+@pytest.mark.parametrize(
+    "memory",
+    [object(), [[1, 2, 3], [1]], [None]],
+    ids=["object", "ragged", "none"],
+)
 def test_memories_that_are_no_tensors(make, memory):
     with refused("`memory` must be a tensor, an array or nested lists of numbers"):
         make().get_initial_state(BATCH, memory=memory)

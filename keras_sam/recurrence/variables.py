@@ -34,10 +34,9 @@ class CellVariables:
             training: Boolean.
             batch_size: Integer, or None where it is not known.
         """
-        if training not in self._drawn:
-            self._drawn[training] = self._watch_a_step(training, batch_size or 1)
         generators = _generators(cell)
-        return cell.weights, [generators[i] for i in self._drawn[training]]
+        drawn = self._drawn_from(training, batch_size or 1)
+        return cell.weights, [generators[i] for i in drawn]
 
     @contextlib.contextmanager
     def tracing(self, weights, seeds, training):
@@ -49,13 +48,18 @@ class CellVariables:
             training: Boolean.
         """
         generators = _generators(self._cell)
-        generators = [generators[i] for i in self._drawn[training]]
+        generators = [generators[i] for i in self._drawn_from(training)]
         # The cell keeps dropout masks for a while: one pass at a time.
         with self._lock, _compat.call_context(self._cell, training):
             try:
                 yield CellTensors(self._cell, generators, weights, seeds)
             finally:
                 self._cell.reset_dropout_mask()
+
+    def _drawn_from(self, training, batch_size=1):
+        if training not in self._drawn:
+            self._drawn[training] = self._watch_a_step(training, batch_size)
+        return self._drawn[training]
 
     def _watch_a_step(self, training, batch_size):
         """Which of the generators a step draws from, as positions."""
