@@ -111,16 +111,19 @@ class FrozenMemory:
             tf.zeros((batch, 1), tf.int32),
             tf.zeros((batch, 1, self.word_size), self.words.dtype),
         )
-        links = ()
-        if self.link_ends is not None:
-            precedence = tf.repeat(self._precedence, batch, axis=0)
-            shape = (batch, 1, *precedence.shape[1:])
-            lists = tf.zeros(shape, precedence.dtype)
-            links = LinkCopies(tf.fill((batch, 1), -1), lists, precedence)
-        tensors = OverlayTensors(copies, tf.zeros((batch, 1), tf.int32), links)
+        tensors = OverlayTensors(copies, tf.zeros((batch, 1), tf.int32), ())
         memory = OverlayMemory(self, tensors)
         memory.gather(slots)
-        return memory.tensors
+        if self.link_ends is None:
+            return memory.tensors
+        # Room for as many lists as there are copies, a number that no graph knows:
+        # what a graph knows to be 1 it would take for 1 at every step.
+        numbers = tf.fill(tf.shape(memory.tensors.copies.slots), -1)
+        precedence = tf.repeat(self._precedence, batch, axis=0)
+        shape = tf.concat([tf.shape(numbers), precedence.shape[1:]], axis=0)
+        lists = tf.zeros(shape, precedence.dtype)
+        links = LinkCopies(numbers, lists, precedence)
+        return memory.tensors._replace(links=links)
 
 
 class OverlayMemory(SparseMemory):
