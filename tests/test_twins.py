@@ -219,7 +219,7 @@ def test_usage_rises_with_writes_and_is_freed_by_reads():
     after = ops.usage_after_write(usage, write)
     assert np.all((after >= usage) & (after <= 1.0))
     reads = np.eye(SLOTS)[np.array([[1, 4], [2, 2]])]
-    freed = after * ops.retention(np.array([[1.0, 0.0], [1.0, 0.5]]), reads)
+    freed = ops.usage_after_read(after, np.array([[1.0, 0.0], [1.0, 0.5]]), reads)
     assert freed[0, 1] == 0.0
     assert freed[1, 2] == 0.0
     assert freed[0, 4] == after[0, 4]
@@ -542,7 +542,7 @@ def test_dnc_usage_agrees_with_ops():
     usage = np.zeros((BATCH, SLOTS))
     for t in range(1, STEPS):
         usage = ops.usage_after_write(usage, trace["write_weights"][:, t - 1])
-        usage = usage * ops.retention(free_gates, trace["read_weights"][:, t - 1])
+        usage = ops.usage_after_read(usage, free_gates, trace["read_weights"][:, t - 1])
         np.testing.assert_allclose(trace["usage"][:, t], usage, rtol=1e-9)
 
 
