@@ -177,15 +177,20 @@ class NotForXLA(keras_sam.index.Exact):
     supports_jit = False
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"unroll": True}, {"index": NotForXLA()}], ids=["unroll", "index"]
-)
-def test_what_a_sam_cannot_compile(arguments):
-    name, value = next(iter(arguments.items()))
-    with refused("an index that XLA can compile, and unroll=False", f"{name}={value}"):
-        make(keras_sam.SAM, jit_compile=True, **arguments)
+def test_an_index_that_xla_cannot_compile():
+    index = NotForXLA()
+    with refused("an index that XLA can compile", f"index={index}"):
+        make(keras_sam.SAM, jit_compile=True, index=index)
     for jit_compile in ("auto", False):
-        make(keras_sam.SAM, jit_compile=jit_compile, **arguments)
+        make(keras_sam.SAM, jit_compile=jit_compile, index=index)
+
+
+@each_layer
+def test_a_loop_that_is_unrolled_and_compiled(cls):
+    with refused("`jit_compile=True` needs unroll=False", "unroll=True"):
+        make(cls, jit_compile=True, unroll=True)
+    for jit_compile in ("auto", False):
+        make(cls, jit_compile=jit_compile, unroll=True)
 
 
 @each_layer
@@ -464,12 +469,6 @@ def test_stop_of_a_curriculum(value):
             keras_sam.callbacks.ExponentialCurriculum(
                 0.1, max_level=max_level, stop=value
             )
-
-
-def test_path_of_a_curriculum():
-    for value in (5, ["level.json"]):
-        with refused("`path` must be a string or a path", f"path={value!r}"):
-            keras_sam.callbacks.ExponentialCurriculum(0.1, path=value)
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)

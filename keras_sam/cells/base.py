@@ -42,6 +42,30 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
 
     Deriving from Keras's `DropoutRNNCell` has `keras.layers.RNN` tell the cell
     when a sequence ends and the controller needs new dropout masks.
+
+    Example: a cell that reads the word written N steps before.
+
+    >>> import collections
+    >>> class QueueCell(keras_sam.MemoryCell):
+    ...     State = collections.namedtuple("State", "memory read_vectors controller")
+    ...
+    ...     @property
+    ...     def interface_sizes(self):
+    ...         return {"word": self.word_size}
+    ...
+    ...     @property
+    ...     def state_shapes(self):
+    ...         return {
+    ...             "memory": (self.memory_slots, self.word_size),
+    ...             "read_vectors": (1, self.word_size),
+    ...         }
+    ...
+    ...     def access(self, interface, state):
+    ...         memory = tf.concat([state.memory, interface[:, tf.newaxis]], axis=1)
+    ...         return {"memory": memory[:, 1:], "read_vectors": memory[:, :1]}, {}
+    >>> cell = QueueCell(8, memory_slots=4, word_size=3, read_heads=1)
+    >>> keras.layers.RNN(cell)(np.ones((2, 5, 6))).shape
+    TensorShape([2, 8])
     """
 
     State = None

@@ -46,7 +46,15 @@ class MemoryRNN(keras.layers.RNN):
 
     Arguments that are not the layer's own go to the cell. The states of a stateful
     layer are the variables `states`; `reset_state` says how a stream is saved and
-    restored.
+    restored. The sequences of a sparse cell, one with a `sparse_step`, run in a
+    subclass of `keras_sam.SAM`.
+
+    Example:
+
+    >>> class SmallNTM(keras_sam.MemoryRNN):
+    ...     cell_class = keras_sam.NTMCell
+    >>> SmallNTM(8, memory_slots=16)(np.ones((2, 5, 6))).shape
+    TensorShape([2, 8])
     """
 
     cell_class = None
