@@ -243,7 +243,7 @@ def enlarged(model, problem, recipe, memory_slots):
 
 
 def evaluate_underground(model, problem, recipe, steps, smoke=False):
-    """The same on London's Underground, its labels drawn anew for each sequence.
+    """The same on London's Underground, with other labels for each sequence.
 
     The recipe's table `underground` names the lengths of the paths, and perhaps
     `memory_slots`.

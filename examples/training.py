@@ -145,7 +145,7 @@ class Problem:
             keras.optimizers.Adam(schedule, global_clipnorm=training["clip_norm"]),
             loss=loss,
             weighted_metrics=[getattr(keras_sam.metrics, metric)()],
-            # A curriculum's lengths are many, and XLA compiles anew for each; a sparse
+            # A curriculum has many lengths, and XLA compiles for each of them; a sparse
             # layer compiles itself for few. XLA cannot compile a ScaNN index.
             jit_compile=self.curriculum is None
             and model.get_layer("memory").cell.supports_jit,

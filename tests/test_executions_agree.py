@@ -92,27 +92,27 @@ def check(layer_class, arguments, mask, seed, jit_compile):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
 
 
-@settings(max_examples=4, phases=NO_SHRINKING)
+@settings(max_examples=3, phases=NO_SHRINKING)
 @given(configurations([keras_sam.SAM, gated_sam.GatedSAM]))
 def test_a_sam_is_the_same_as_a_cell_in_place_and_frozen(configuration):
     check(*configuration, jit_compile=False)
 
 
-@settings(max_examples=4, phases=NO_SHRINKING)
+@settings(max_examples=3, phases=NO_SHRINKING)
 @given(configurations([keras_sam.SDNC]))
 def test_an_sdnc_is_the_same_as_a_cell_in_place_and_frozen(configuration):
     check(*configuration, jit_compile=False)
 
 
 @pytest.mark.slow
-@settings(max_examples=60, phases=NO_SHRINKING)
+@settings(max_examples=20, phases=NO_SHRINKING)
 @given(configurations([keras_sam.SAM, gated_sam.GatedSAM, keras_sam.SDNC]))
 def test_many_are_the_same_as_a_cell_in_place_and_frozen(configuration):
     check(*configuration, jit_compile=False)
 
 
 @pytest.mark.slow
-@settings(max_examples=8, phases=NO_SHRINKING)
+@settings(max_examples=5, phases=NO_SHRINKING)
 @given(configurations([keras_sam.SAM, gated_sam.GatedSAM, keras_sam.SDNC]))
 def test_a_few_are_the_same_compiled(configuration):
     check(*configuration, jit_compile=True)

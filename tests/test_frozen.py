@@ -96,7 +96,8 @@ def frozen(tmp_path_factory):
     def make(name):
         if name not in made:
             model = make_model(**CASES[name])
-            context = random_inputs(1, 60, seed=1)
+            # Of another seed, an SDNC's choice in it hangs on a rounding error.
+            context = random_inputs(1, 60, seed=2)
             memory = prefill(model, context)
             folder = tmp_path_factory.mktemp(name)
             made[name] = (
@@ -183,12 +184,13 @@ def test_requests_share_the_memory_and_leave_nothing_behind(name, frozen):
         np.testing.assert_array_equal(got, expected)
 
 
-# Numbers that nothing else has; with LSH no step looks at all words.
-LARGE = {"memory_slots": 4099, "index": "lsh"}
+# More slots than what LSH looks at has numbers: no step looks at all words.
+LARGE = {"memory_slots": 40_009, "index": "lsh", "reads_per_head": 2}
 # What hands a tensor on as it is. A variable that is read is not copied, unless a
 # gather straight from it has come before: then every reading of it is a copy.
-HANDED_ON = {"Placeholder", "Identity", "ReadVariableOp", "Reshape", "NoOp"}
+HANDED_ON = {"Placeholder", "Identity", "ReadVariableOp", "Reshape", "StopGradient"}
 HANDED_ON |= {"While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCall"}
+HANDED_ON |= {"NewAxis"}  # A StridedSlice of everything.
 
 
 def large_results(function, size):
@@ -202,9 +204,10 @@ def large_results(function, size):
         nodes += function_def_to_graph(each).as_graph_def(add_shapes=True).node
     found = []
     for node in nodes:
+        operation = "NewAxis" if node.attr["new_axis_mask"].i == 1 else node.op
         for shape in node.attr["_output_shapes"].list.shape:
             if math.prod(max(dim.size, 1) for dim in shape.dim) >= size:
-                found.append((node.op, node.name))
+                found.append((operation, node.name))
     return found
 
 
@@ -304,7 +307,7 @@ def test_masked_steps_change_nothing(name, zero_output_for_mask, tmp_path):
     model = make_model(
         keras.layers.Masking(), zero_output_for_mask=zero_output_for_mask, **CASES[name]
     )
-    context, inputs = random_inputs(1, 20, seed=1), random_inputs(4, 12)
+    context, inputs = random_inputs(1, 20, seed=2), random_inputs(4, 12)
     inputs[0, 2:5] = inputs[1, 7:] = inputs[2, 1:4] = 0.0
     memory = prefill(model, context)
     folder = export_saved_model(model, tmp_path, memory=memory, streaming=False)

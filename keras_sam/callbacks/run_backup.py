@@ -190,7 +190,7 @@ class RunBackup(keras.callbacks.Callback):
     def _run(self, model):
         """What has to be the same before and after an interruption.
 
-        Variables are known by their shapes: Keras numbers their names anew for each
+        Variables are known by their shapes: Keras numbers their names again for each
         model.
         """
         return {

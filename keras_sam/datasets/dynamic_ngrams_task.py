@@ -71,7 +71,7 @@ class DynamicNgramsTask(TaskBuilder):
     ]
     DESCRIPTION = """
 The dynamic n-grams task of the Neural Turing Machine paper: predict the bits of a
-6-gram source whose probabilities are drawn anew for each sequence.
+6-gram source whose probabilities are drawn for each sequence.
 
 Every split is made on this machine from its own fixed seed, with no download.
 """

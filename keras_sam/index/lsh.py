@@ -63,7 +63,7 @@ class LSH(Index):
     The state takes about 10 numbers for each word of the memory.
 
     It is for words that are much more alike to their queries than all others, and of
-    16 numbers or more, lest planes part them too coarsely. Of words that are hardly
+    16 numbers or more: planes part shorter ones too coarsely. Of words that are hardly
     more alike than random ones it finds few. Such are the memories of some models
     that were trained with the exact index: give them more tables and probes.
 

@@ -43,7 +43,7 @@ class ScaNN(Index):
     into the leaves nearest to it, compares itself with compressed words there, and
     then with the most promising words themselves. A tree of as many leaves as the
     square root of the number of words is made once there are enough words and made
-    anew after as many insertions as there were words, as [Rae et al., 2016](
+    again after as many insertions as there were words, as [Rae et al., 2016](
     https://arxiv.org/abs/1610.09027) do with their index. Slots not written to so far
     are alike, so that K of them are enough, as for `keras_sam.index.Exact`. Whatever
     is found is compared with the query once more, as it stands in the memory.
@@ -70,7 +70,7 @@ class ScaNN(Index):
         reordering: Integer, the words in those leaves that it is compared with in
             full. Defaults to `256`.
         retrain_every: Integer, the number of insertions after which a tree is made
-            anew, or `None` for as many as it had words. Defaults to `None`.
+            again, or `None` for as many as it had words. Defaults to `None`.
 
     Raises:
         ValueError: If an argument is not an integer of the size above; when used, if
@@ -130,7 +130,7 @@ class ScaNN(Index):
         _refuse_xla()
         if active is None:
             active = tf.fill((tf.shape(slots)[0],), True)
-        # Integers, lest somebody look for a gradient.
+        # Integers have no gradient to look for.
         new = tf.numpy_function(self._insert, (state, slots, rows, active), tf.int32)
         return tf.cast(tf.ensure_shape(new, state.shape), state.dtype)
 

@@ -64,7 +64,7 @@ def random_graph(rng, nodes, degree, edge_labels=None):
         nodes: The least and the greatest number of nodes.
         degree: The least and the greatest number of edges that lead away from a node.
         edge_labels: Integers to draw edge labels from. Defaults to as many numbers of
-            0 .. 999, drawn anew, as there are nodes.
+            0 .. 999, drawn at random, as there are nodes.
     """
     count = rng.integers(nodes[0], nodes[1] + 1)
     points = rng.random((count, 2))
@@ -84,7 +84,7 @@ def random_graph(rng, nodes, degree, edge_labels=None):
 
 
 def relabel(rng, triples):
-    """The same graph with other labels, all drawn anew."""
+    """The same graph with other labels, drawn at random."""
     nodes, edges = np.unique(triples[:, [0, 2]]), np.unique(triples[:, 1])
     new_nodes = rng.choice(LABELS, len(nodes), replace=False)
     new_edges = rng.choice(LABELS, len(edges), replace=False)

@@ -51,7 +51,7 @@ def distinct_vectors(rng, count, bits):
         again[first] = False
         if not again.any():
             return vectors
-        # Only repetitions are drawn anew: no value is preferred to another.
+        # Only repetitions are drawn again: no value is preferred to another.
         vectors[again] = rng.integers(0, 2, (again.sum(), bits), dtype=np.uint8)
 
 
