@@ -81,7 +81,7 @@ class AccessCell(MemoryCell):
         Args:
             parts: An `AccessInterface`.
             followed: Tensor `[batch, H, slots]`, what has been read.
-            chosen: Tensor, the same or broadcast to it: 1 at the slot to erase and write.
+            chosen: Tensor, the same or broadcast to it: 1 at the slot to write first.
 
         Returns:
             Tensor `[batch, H, slots]`.
