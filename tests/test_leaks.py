@@ -18,21 +18,16 @@ from running import ROOT
 import keras_sam
 
 QUICK_ALIVE = {
-    "lstm": list(DONE),
-    "ntm": ["call", "fit", "export"],
+    "ntm": ["export"],
     "ntm_compiled": ["call_under_a_tape"],
-    "dnc": ["export_saved_model"],
-    "dam": ["call_under_a_tape"],
-    "sam": list(DONE),
-    "sam_cell": ["call_under_a_tape", "call_in_a_function"],
+    "sam": ["call_under_a_tape", "fit", "export_saved_model"],
+    "sam_cell": ["call_under_a_tape"],
     "sam_compiled": ["call_under_a_tape"],
     "sdnc": ["call"],
-    "sdnc_cell": ["call_in_a_function"],
 }
 # Each is a process that makes some ten layers.
 QUICK_GROWTH = {
-    "ntm": ["export"],
-    "sam": ["call_under_a_tape", "export_saved_model"],
+    "sam": ["call_under_a_tape"],
     "sam_cell": ["call_in_a_function"],
 }
 QUICK_XLA = {"sam_compiled": ["call_under_a_tape"]}
