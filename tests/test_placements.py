@@ -21,7 +21,7 @@ from placements import (
     spread_weights,
 )
 
-# What is quick: one layer everywhere, and the others where Keras builds with symbols.
+# What is quick: the places in which Keras builds or calls a layer in its own way.
 QUICK = {
     "ntm_compiled": ["subclassed_model"],
     "sam": [
