@@ -34,7 +34,7 @@ def configurations(draw, layer_classes):
         arguments |= {
             "links_per_slot": draw(st.integers(1, min(slots, 3))),
             "key_masks": draw(st.booleans()),
-            "sharpen_links": draw(st.booleans()),
+            "link_sharpening": draw(st.booleans()),
         }
     steps = st.lists(st.booleans(), min_size=STEPS, max_size=STEPS)
     mask = draw(st.none() | st.lists(steps, min_size=BATCH, max_size=BATCH))

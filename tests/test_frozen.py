@@ -80,7 +80,7 @@ CASES = {
         "write_heads": 2,
         "links_per_slot": 2,
         "key_masks": True,
-        "sharpen_links": True,
+        "link_sharpening": True,
     },
     "sdnc_barely_written": {**SDNC, "memory_slots": 300, "links_per_slot": 2},
     "sdnc_lsh": {**SDNC, "memory_slots": 250, "index": everywhere},
@@ -96,8 +96,9 @@ def frozen(tmp_path_factory):
     def make(name):
         if name not in made:
             model = make_model(**CASES[name])
-            # Of another seed, an SDNC's choice in it hangs on a rounding error.
-            context = random_inputs(1, 60, seed=2)
+            # In a context of the other seed a choice hangs on a rounding error.
+            seed = 2 if name.startswith("sdnc") else 1
+            context = random_inputs(1, 60, seed=seed)
             memory = prefill(model, context)
             folder = tmp_path_factory.mktemp(name)
             made[name] = (

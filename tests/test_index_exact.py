@@ -78,11 +78,11 @@ def small_numbers(*shape):
 @given(st.data())
 def test_any_writes_and_queries(data):
     slots = data.draw(st.integers(1, 14), "slots")
-    chunk = data.draw(st.sampled_from([1, 4, 5, exact.CHUNK]), "chunk")
+    chunk = data.draw(st.sampled_from([1, 4, 5, exact.ROWS_PER_BLOCK]), "chunk")
     rows = data.draw(st.integers(0, slots), "given rows")
     given_rows = data.draw(small_numbers(BATCH, rows, WORDS), "given") if rows else None
     sequence = Sequence(slots, given_rows)
-    with mock.patch.object(exact, "CHUNK", chunk):
+    with mock.patch.object(exact, "ROWS_PER_BLOCK", chunk):
         for _ in range(data.draw(st.integers(0, 6), "steps")):
             writes = data.draw(st.integers(1, 3), "writes")
             choices = st.lists(
@@ -102,7 +102,7 @@ def test_any_writes_and_queries(data):
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
 def test_many_steps_through_several_chunks(mode, monkeypatch):
-    monkeypatch.setattr(exact, "CHUNK", 8)
+    monkeypatch.setattr(exact, "ROWS_PER_BLOCK", 8)
     rng = np.random.default_rng(0)
     search = None
     if mode != "eager":
@@ -123,7 +123,7 @@ def test_a_memory_of_more_than_a_chunk(slots):
     words = rng.normal(size=(BATCH, slots, WORDS)).astype("float32")
     words[:, slots // 2 :] = words[:, slots - slots // 2 - 1 :: -1][:, : -(-slots // 2)]
     queries = rng.normal(size=(BATCH, HEADS, WORDS)).astype("float32")
-    assert slots > exact.CHUNK or slots == exact.CHUNK
+    assert slots > exact.ROWS_PER_BLOCK or slots == exact.ROWS_PER_BLOCK
     for used in (0, 3, slots - 2, slots):
         sequence = Sequence(slots, words[:, :used] if used else None, "float32")
         sequence.assert_finds_all(queries, 5)
