@@ -59,8 +59,10 @@ def reloaded_gradients(way, folder, inputs, values):
         )
         for value in values
     ]
-    outputs, take = gradients(function, tf.constant(inputs), weights)
+    outputs = function(tf.constant(inputs))
     try:
+        # TensorFlow may refuse while it records, before anybody asks.
+        _, take = gradients(function, tf.constant(inputs), weights)
         got = take()
     except Exception as error:  # Whatever it is, the caller judges it.
         return outputs.numpy(), {}, f"{type(error).__name__}: {error}"
