@@ -101,10 +101,10 @@ def _shareable_config(cell):
 
 def _is_ours(config):
     if isinstance(config, dict):
-        module = config.get("module", "keras")
+        module = config.get("module", "keras") or ""
         if config.get("class_name") and not (
             module.split(".")[0] in ("keras", "builtins")
-            or config.get("registered_name", "").startswith("keras_sam>")
+            or (config.get("registered_name") or "").startswith("keras_sam>")
         ):
             return False
         return all(map(_is_ours, config.values()))
