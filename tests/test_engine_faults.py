@@ -323,6 +323,7 @@ def test_each_new_program_is_announced_once_and_one_that_is_there_never(caplog):
     assert len(messages(caplog)) == 3, "Other sizes are another program."
 
 
+@pytest.mark.slow
 def test_training_of_a_second_equal_model_announces_nothing(caplog):
     inputs = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
 
@@ -412,6 +413,7 @@ def test_nothing_is_recorded_where_nobody_asks_for_a_gradient(
     assert peak_growth(way, jit_compile, 4096, str(tmp_path)) < RECORD / 3
 
 
+@pytest.mark.slow
 def test_record_of_a_sequence_that_is_learned_from_is_seen():
     """What the test above does not find is there when there is a gradient."""
     assert peak_growth("fit", False, 4096) > RECORD * 0.8
