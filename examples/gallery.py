@@ -42,7 +42,7 @@ def sdnc_recording(task, *sizes):
 def recall_recording(pairs):
     """A SAM with 2^20 words that has learned to look up values by their keys."""
     model = keras.models.load_model(MODELS / "long_recall" / "model.keras")
-    inputs, _, _ = long_recall.recall_sequences(np.random.default_rng(0), 1, pairs)
+    inputs, _, _ = long_recall.recall_sequences(np.random.default_rng(0), 1, pairs, 16)
     return visualize.record(model.get_layer("memory"), inputs[0])
 
 

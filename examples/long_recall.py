@@ -1,22 +1,25 @@
-"""Train a Sparse Access Memory on sequences of 10,000 steps, without truncation.
+"""Train a Sparse Access Memory on sequences of 131,072 steps, without truncation.
 
-First the network sees pairs, one at each step: a random key of 16 bits and a value
+First the network sees pairs, one at each step: a random key of 24 bits and a value
 of 8 bits. Then it sees all the keys again, in another order, and has to give the
 value of each. So it has to keep thousands of facts apart and find each of them some
-thousands of steps later. Gradients go back through all the steps. It starts with 4
-pairs and goes on to more whenever it gives nearly all values right, up to 5,120 pairs:
-10,240 steps. The memory has 2^20 words of 32 numbers; only as long as a batch has
-several sequences, each with a memory of its own, it is smaller: no weight depends on
-its size.
+thousands of steps later. Gradients go back through all the steps. Training starts with
+4 pairs and goes on to more whenever nearly all values are right, up to 65,536 pairs.
+The memory has 2^20 words of 32 numbers. While a batch has several sequences, each with
+a memory of its own, the memory is smaller: no weight depends on its size.
 
     python examples/long_recall.py
     python examples/long_recall.py --smoke    # a minute, short sequences
+
+The same command goes on where an interrupted run was.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -33,8 +36,10 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-KEY_BITS, VALUE_BITS = 16, 8
+VALUE_BITS = 8
 SMALL_MEMORY = 1024
+# Wrong bits of 8, under which a number of pairs is learned.
+LEARNED = 0.01
 
 
 def parse_arguments():
@@ -43,8 +48,9 @@ def parse_arguments():
     )
     add = parser.add_argument
     add("--memory-slots", type=int, default=2**20)
-    add("--pairs", type=int, nargs="+", default=[4, 32, 256, 2048, 5120])
-    add("--index", default="exact")
+    add("--pairs", type=int, nargs="+", default=[4, 32, 256, 2048, 16384, 65536])
+    add("--key-bits", type=int, default=24)
+    add("--index", default="lsh")
     add("--read-heads", type=int, default=1)
     add("--controller", default="dense")
     add("--learning-rate", type=float, default=1e-3)
@@ -54,7 +60,7 @@ def parse_arguments():
     add("--smoke", action="store_true", help="two short lengths, no learning")
     arguments = parser.parse_args()
     if arguments.smoke:
-        arguments.pairs, arguments.max_updates = [2, 8], 30
+        arguments.pairs, arguments.max_updates = [2, 8], 50
         arguments.memory_slots = 2**12
     if arguments.output is None:
         folder = "runs" if arguments.smoke else "saved_models"
@@ -62,19 +68,18 @@ def parse_arguments():
     return arguments
 
 
-def recall_sequences(rng, batch, pairs):
-    """Inputs `[batch, 2 * pairs, 1 + 16 + 8]`, targets and weights of the values."""
-    # Keys all different: a random choice among the 2^16.
-    keys = np.stack([rng.choice(2**KEY_BITS, pairs, False) for _ in range(batch)])
-    keys = 2.0 * (keys[..., np.newaxis] >> np.arange(KEY_BITS) & 1) - 1.0
+def recall_sequences(rng, batch, pairs, key_bits):
+    """Inputs `[batch, 2 * pairs, 1 + key_bits + 8]`, targets, weights of the values."""
+    keys = np.stack([rng.choice(2**key_bits, pairs, False) for _ in range(batch)])
+    keys = 2.0 * (keys[..., np.newaxis] >> np.arange(key_bits) & 1) - 1.0
     values = rng.integers(0, 2, (batch, pairs, VALUE_BITS))
     order = np.argsort(rng.random((batch, pairs)))[..., np.newaxis]
     steps = 2 * pairs
-    inputs = np.zeros((batch, steps, 1 + KEY_BITS + VALUE_BITS), "float32")
-    inputs[:, :pairs, 1 : 1 + KEY_BITS] = keys
-    inputs[:, :pairs, 1 + KEY_BITS :] = 2.0 * values - 1.0
+    inputs = np.zeros((batch, steps, 1 + key_bits + VALUE_BITS), "float32")
+    inputs[:, :pairs, 1 : 1 + key_bits] = keys
+    inputs[:, :pairs, 1 + key_bits :] = 2.0 * values - 1.0
     inputs[:, pairs:, 0] = 1.0
-    inputs[:, pairs:, 1 : 1 + KEY_BITS] = np.take_along_axis(keys, order, 1)
+    inputs[:, pairs:, 1 : 1 + key_bits] = np.take_along_axis(keys, order, 1)
     targets = np.zeros((batch, steps, VALUE_BITS), "float32")
     targets[:, pairs:] = np.take_along_axis(values, order, 1)
     weights = np.zeros((batch, steps), "float32")
@@ -85,7 +90,7 @@ def recall_sequences(rng, batch, pairs):
 def make_model(arguments):
     model = keras.Sequential(
         [
-            keras.Input((None, 1 + KEY_BITS + VALUE_BITS)),
+            keras.Input((None, 1 + arguments.key_bits + VALUE_BITS)),
             keras_sam.SAM(
                 100,
                 memory_slots=SMALL_MEMORY,
@@ -112,9 +117,39 @@ def compile_model(model, arguments):
     )
 
 
-def train(model, arguments, rng):
+class Level(keras.callbacks.Callback):
+    """Training on one number of pairs: its curve, and its end when they are learned."""
+
+    def __init__(self, pairs, memory_slots, batch, updates):
+        super().__init__()
+        self.sizes = {"pairs": pairs, "memory_slots": memory_slots, "batch": batch}
+        self.updates = updates
+        self.points = []
+
+    def get_state(self):
+        return self.points
+
+    def set_state(self, state):
+        self.points = list(state)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        wrong = float(logs["bit_errors"]) / self.sizes["pairs"]
+        seconds = round(time.perf_counter() - self.start, 2)
+        self.points.append({**self.sizes, "wrong_bits": wrong, "seconds": seconds})
+        print(
+            f"{self.sizes['pairs']:6} pairs, {(epoch + 1) * self.updates:5} updates: "
+            f"{wrong:.4f} wrong bits of 8, {seconds / self.updates:.2f} s per update",
+            flush=True,
+        )
+        self.model.stop_training |= wrong < LEARNED
+
+
+def train(model, arguments):
     """From few pairs to many; returns the model and a point for every few updates."""
-    curve, start = [], time.perf_counter()
+    curve = []
     for pairs in arguments.pairs:
         # About as many pairs in an update whatever the length, but for the longest.
         batch = max(1, min(32, 256 // pairs))
@@ -122,49 +157,48 @@ def train(model, arguments, rng):
         if slots != model.get_layer("memory").cell.memory_slots:
             model = keras_sam.resize_memory(model, slots)
             compile_model(model, arguments)
-        group = 50 if pairs < 500 else 5
-        update = 0
-        while update < arguments.max_updates:
-            tick = time.perf_counter()
-            model.reset_metrics()
-            for _ in range(group):
-                results = model.train_on_batch(
-                    *recall_sequences(rng, batch, pairs), return_dict=True
-                )
-            update += group
-            curve.append(
-                {
-                    "pairs": pairs,
-                    "memory_slots": slots,
-                    "steps": 2 * pairs,
-                    "updates": update,
-                    "sequences": update * batch,
-                    "seconds": round(time.perf_counter() - start, 1),
-                    "seconds_per_update": (time.perf_counter() - tick) / group,
-                    "wrong_bits_per_value": float(results["bit_errors"]) / pairs,
-                }
-            )
-            print(
-                "{pairs:5} pairs, {steps:6} steps, update {updates:5}: "
-                "{wrong_bits_per_value:.4f} wrong bits of 8 per value, "
-                "{seconds_per_update:.2f} s per update".format(**curve[-1]),
-                flush=True,
-            )
-            if curve[-1]["wrong_bits_per_value"] < 0.01:
-                break
+        updates = 50 if pairs < 500 else 5
+        level = Level(pairs, slots, batch, updates)
+        settings = {
+            name: value
+            for name, value in vars(arguments).items()
+            if name not in ("output", "pairs", "smoke")
+        }
+        run = keras_sam.callbacks.RunBackup(
+            arguments.output / "backup" / str(pairs), [level], settings
+        )
+        done = run.restore(model)
+        epochs = done if run.stopped else -(-arguments.max_updates // updates)
+        model.fit(
+            endless(arguments, pairs, batch, done * updates),
+            steps_per_epoch=updates,
+            initial_epoch=done,
+            epochs=epochs,
+            callbacks=[level, run],
+            verbose=0,
+        )
+        curve += level.points
     return model, curve
+
+
+def endless(arguments, pairs, batch, update):
+    """The batches of a level from an update on: each has a seed of its own."""
+    for number in itertools.count(update):
+        rng = np.random.default_rng([arguments.seed, pairs, number])
+        yield recall_sequences(rng, batch, pairs, arguments.key_bits)
 
 
 def draw(curve, path):
     figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+    minutes = np.cumsum([point["seconds"] for point in curve]) / 60
     for pairs in dict.fromkeys(point["pairs"] for point in curve):
-        points = [point for point in curve if point["pairs"] == pairs]
+        points = [i for i, point in enumerate(curve) if point["pairs"] == pairs]
         axis.semilogy(
-            [point["seconds"] / 60 for point in points],
-            [max(point["wrong_bits_per_value"], 1e-4) for point in points],
+            minutes[points],
+            [max(curve[i]["wrong_bits"], 1e-4) for i in points],
             "o-",
             markersize=3,
-            label=f"{pairs} pairs, {2 * pairs} steps",
+            label=f"{pairs:,} pairs, {2 * pairs:,} steps",
         )
     axis.axhline(VALUE_BITS / 2, color="gray", linestyle=":", label="chance")
     axis.set_xlabel("minutes of training")
@@ -178,18 +212,19 @@ def draw(curve, path):
 def main():
     arguments = parse_arguments()
     keras.utils.set_random_seed(arguments.seed)
-    rng = np.random.default_rng(arguments.seed)
     arguments.output.mkdir(parents=True, exist_ok=True)
     model = make_model(arguments)
-    model, curve = train(model, arguments, rng)
+    try:
+        model, curve = train(model, arguments)
+    except ValueError as error:  # The backup is of another run.
+        raise SystemExit(f"error: {error}") from None
 
     test_rng = np.random.default_rng(arguments.seed + 1)
     pairs = arguments.pairs[-1]
     model.reset_metrics()
     for _ in range(4):
-        results = model.test_on_batch(
-            *recall_sequences(test_rng, 1, pairs), return_dict=True
-        )
+        sequences = recall_sequences(test_rng, 1, pairs, arguments.key_bits)
+        results = model.test_on_batch(*sequences, return_dict=True)
     test_errors = float(results["bit_errors"]) / pairs
     print(f"new sequences of {2 * pairs} steps: {test_errors:.4f} wrong bits of 8")
 
@@ -197,6 +232,7 @@ def main():
     model.save(arguments.output / "model.keras")
     results = {
         "command": " ".join(["python", "examples/long_recall.py", *sys.argv[1:]]),
+        "seed": arguments.seed,
         "machine": f"{os.cpu_count()} cores",
         "memory_slots": arguments.memory_slots,
         "test_wrong_bits_per_value": test_errors,
@@ -204,6 +240,8 @@ def main():
         "curve": curve,
     }
     (arguments.output / "results.json").write_text(json.dumps(results, indent=1))
+    # Only now is there nothing left to resume.
+    shutil.rmtree(arguments.output / "backup")
     print(f"Curve, model and results.json are in {arguments.output}")
 
 

@@ -3,24 +3,31 @@
 import keras
 import tensorflow as tf
 
-from keras_sam._compat import in_xla
 from keras_sam.index.base import Index
 from keras_sam.ops.content import NORM_EPSILON
-from keras_sam.ops.selection import top_k
+from keras_sam.ops.selection import MAX_BLOCK, block_size, blockwise_top_k
+from keras_sam.ops.sparse import batch_indices
 
-# Rows compared at a time: a memory-sized table of similarities is never made.
-ROWS_PER_BLOCK = 1024
+# Up to so many words a search brings all to length one; above, the state keeps them.
+MAX_UNKEPT = 512
+# A search compares the first so many words; all of them, where more were written.
+PREFIXES = tuple(4**exponent for exponent in range(5, 12))
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
 class Exact(Index):
     """Compares a query with every word written so far.
 
-    Words never written are all alike and lie behind the written ones, for slots are
+    Words never written are all alike and lie behind the written ones, since slots are
     first used in ascending order. So the K best among the words written so far and
     the K slots after them are the K best of all, ties included, which go to the
-    lowest slot as in `tf.math.top_k`. The cost grows with what was written, not with
-    N. The state is the number of slots that it has to look at.
+    lowest slot as in `tf.math.top_k`. The cost grows with what was written, by steps
+    of a factor of four, and not with N.
+
+    All similarities are one matrix product with the words at length one, column by
+    column, `[W, columns]`. The state keeps these above 512 slots: as many numbers
+    again as the memory has. Up to 512 slots a search computes them, and the state is a
+    single number without a meaning.
 
     Example:
 
@@ -35,82 +42,94 @@ class Exact(Index):
     supports_jit = True
 
     def state_size(self, memory_slots, word_size):
-        return 1
+        return word_size * _columns(memory_slots) if memory_slots > MAX_UNKEPT else 1
 
     def reset(self, memory, given_rows):
-        return tf.fill((tf.shape(memory)[0], 1), tf.cast(given_rows, memory.dtype))
+        if memory.shape[1] <= MAX_UNKEPT:
+            return tf.zeros((tf.shape(memory)[0], 1), memory.dtype)
+        units = _unit_columns(memory)
+        word_size, columns = units.shape[1:]
+        # The last number of the first row is how many slots have to be looked at.
+        used = tf.one_hot(columns - 1, word_size * columns, dtype=memory.dtype)
+        units = tf.reshape(units, (-1, word_size * columns))
+        return units + tf.cast(given_rows, memory.dtype) * used
 
     def insert(
         self, state, slots, rows, active=None, update=tf.tensor_scatter_nd_update
     ):
+        if state.shape[1] == 1:
+            return state
+        word_size = rows.shape[2]
+        columns = state.shape[1] // word_size
+        used = state[:, columns - 1 : columns]
         needed = tf.reduce_max(slots, axis=-1, keepdims=True) + 1
         if active is not None:
-            needed = tf.where(active[:, tf.newaxis], needed, 0)
-        return tf.maximum(state, tf.cast(needed, state.dtype))
+            active = active[:, tf.newaxis]
+            needed = tf.where(active, needed, 0)
+            # The last but one column is nobody's.
+            slots = tf.where(active, slots, columns - 2)
+        used = tf.maximum(used, tf.cast(needed, state.dtype))
+        places = slots[:, :, tf.newaxis] + columns * tf.range(word_size)
+        flat = (-1, slots.shape[1] * word_size)
+        places = tf.reshape(places, flat)
+        places = tf.concat([places, tf.fill(tf.shape(used), columns - 1)], axis=1)
+        values = tf.concat([tf.reshape(_unit(rows), flat), used], axis=1)
+        return update(state, batch_indices(places), values)
 
     def search(self, state, memory, queries, count):
         return self.search_without(state, memory, queries, count, None)
 
     def search_without(self, state, memory, queries, count, without):
-        memory, queries = tf.stop_gradient(memory), tf.stop_gradient(queries)
-        slots = memory.shape[1]
-        chunk = min(ROWS_PER_BLOCK, slots)
-        batch, heads = tf.shape(queries)[0], queries.shape[1]
-        needed = tf.cast(tf.reduce_max(state), tf.int32) + count
+        slots, word_size = memory.shape[1:]
+        if state.shape[1] == 1:
+            words = _unit_columns(memory)
+        else:
+            words = tf.reshape(state, (-1, word_size, state.shape[1] // word_size))
+        columns = words.shape[2]
+        queries = tf.stop_gradient(queries)
+        counts = tf.tile(tf.range(columns)[tf.newaxis] < slots, (tf.shape(words)[0], 1))
+        if without is not None:
+            counts = tf.tensor_scatter_nd_update(
+                counts, batch_indices(without), tf.zeros_like(without, tf.bool)
+            )
+
+        def among(size):
+            return lambda: _search(
+                words[:, :, :size], queries, counts[:, tf.newaxis, :size], count
+            )
+
+        sizes = [size for size in PREFIXES if count <= size < slots]
+        if not sizes:
+            return among(columns)()
+        needed = tf.cast(tf.reduce_max(words[:, 0, -1]), tf.int32) + count
         if without is not None:
             needed += tf.shape(without)[1]
-        needed = tf.minimum(slots, needed)
-
-        def compare(start, scores, found):
-            # The last chunk begins early enough to be whole: what the one before
-            # has seen does not count again.
-            begin = tf.minimum(start, slots - chunk)
-            # Sizes spelled out: for a size of -1 XLA pads the whole memory.
-            rows = tf.slice(memory, [0, begin, 0], [batch, chunk, memory.shape[2]])
-            rows = tf.ensure_shape(rows, (None, chunk, memory.shape[2]))
-            similarity = _similarity(queries, rows)
-            numbers = begin + tf.range(chunk)
-            counts = numbers >= start
-            if without is not None:
-                named = numbers[:, tf.newaxis] == without[:, tf.newaxis]
-                counts &= ~tf.reduce_any(named, axis=-1)[:, tf.newaxis]
-            similarity = tf.where(counts, similarity, similarity.dtype.min)
-            # What was found before stands first and so wins the ties.
-            scores = tf.concat([scores, similarity], axis=-1)
-            numbers = tf.broadcast_to(numbers, (batch, heads, chunk))
-            found = tf.concat([found, numbers], axis=-1)
-            scores, best = top_k(scores, count)
-            return start + chunk, scores, tf.gather(found, best, batch_dims=2)
-
-        shape = (batch, heads, count)
-        _, _, found = tf.while_loop(
-            lambda start, *_: start < needed,
-            compare,
-            (0, tf.fill(shape, memory.dtype.min), tf.zeros(shape, tf.int32)),
-            shape_invariants=(
-                tf.TensorShape([]),
-                tf.TensorShape([None, heads, count]),
-                tf.TensorShape([None, heads, count]),
-            ),
-        )
-        return found
+        branch = tf.reduce_sum(tf.cast(needed > tf.constant(sizes), tf.int32))
+        return tf.switch_case(branch, [among(size) for size in (*sizes, columns)])
 
 
-def _similarity(queries, rows):
-    """Cosine similarity, but for the queries' length, `[batch, heads, rows]`.
+def _columns(memory_slots):
+    """A column a slot and at least two more, in whole blocks."""
+    columns = memory_slots + 2
+    # Of a size that fits, whatever the number of columns becomes by it.
+    block = block_size(columns + MAX_BLOCK)
+    return -(-columns // block) * block
 
-    Neither by a matrix product nor with an inverse root, which may round the same
-    words differently in different rows: equal words have to tie.
-    """
-    # TensorFlow sums up the numbers of each row alike, XLA is fastest at adding up
-    # many rows at once, which it does alike as well.
-    if in_xla():
-        rows = tf.transpose(rows, (0, 2, 1))
-        squares = tf.reduce_sum(tf.square(rows), axis=1)
-        products = tf.reduce_sum(queries[..., tf.newaxis] * rows[:, tf.newaxis], axis=2)
-    else:
-        squares = tf.reduce_sum(tf.square(rows), axis=-1)
-        products = tf.reduce_sum(
-            queries[:, :, tf.newaxis] * rows[:, tf.newaxis], axis=-1
-        )
-    return products / tf.sqrt(squares + NORM_EPSILON)[:, tf.newaxis]
+
+def _unit_columns(memory):
+    """The words of a memory `[batch, N, W]` at length one: `[batch, W, columns]`."""
+    slots = memory.shape[1]
+    units = tf.transpose(_unit(tf.stop_gradient(memory)), (0, 2, 1))
+    return tf.pad(units, ((0, 0), (0, 0), (0, _columns(slots) - slots)))
+
+
+def _unit(words):
+    """Words `[batch, n, W]` over their lengths; equal ones stay equal."""
+    squares = tf.reduce_sum(tf.square(words), axis=-1, keepdims=True)
+    return words / tf.sqrt(squares + NORM_EPSILON)
+
+
+def _search(words, queries, counts, count):
+    """The best of the columns of `words` `[batch, W, columns]` that count."""
+    similarity = tf.matmul(queries, words)
+    return blockwise_top_k(tf.where(counts, similarity, similarity.dtype.min), count)
