@@ -51,6 +51,8 @@ def parse_arguments():
     add("--pairs", type=int, nargs="+", default=[4, 32, 256, 2048, 16384, 65536])
     add("--key-bits", type=int, default=24)
     add("--index", default="lsh")
+    # Strengths beyond 21 tell 65,536 words apart (benchmarks/strengths.py).
+    add("--clip-value", type=float, default=50.0)
     add("--read-heads", type=int, default=1)
     add("--controller", default="dense")
     add("--learning-rate", type=float, default=1e-3)
@@ -98,6 +100,7 @@ def make_model(arguments):
                 read_heads=arguments.read_heads,
                 controller=arguments.controller,
                 index=arguments.index,
+                clip_value=arguments.clip_value,
                 output_size=VALUE_BITS,
                 return_sequences=True,
                 name="memory",

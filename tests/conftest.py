@@ -8,6 +8,12 @@ import tempfile
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")  # Figures open no window.
+# Small programs run once or twice: XLA spends half of the time on making machine code
+# faster. `XLA_FLAGS= python -m pytest` compiles as users do.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
 
 import hypothesis
 import keras

@@ -78,7 +78,9 @@ class DNCCell(DNCExtensions, MemoryCell):
             a `keras.layers.LayerNormalization` (Franke et al.). Defaults to `False`.
         output_size: Integer, the width of the output. Defaults to `None`: `units`.
         clip_value: Positive number; interface vector and output are clipped to
-            `[-clip_value, clip_value]`. `None` for no clipping. Defaults to `20.0`.
+            `[-clip_value, clip_value]`. `None` for no clipping. The strengths of reads
+            end there, too: with thousands of words in use, set 50 or more, so that
+            the word that is most alike can stand out. Defaults to `20.0`.
         initial_memory: What the memory holds at the start of a sequence:
             `"constant"`, 1e-6 everywhere; `"random"`, normal numbers (standard
             deviation 0.5) drawn once and saved with the weights; `"learned"`, the
