@@ -189,16 +189,17 @@ class LSH(Index):
         parts = state.buckets(tf.tile(tf.range(tables), [heads * probes]), buckets)
         shape = (-1, heads, count * self.bucket_size)
         found, codes = (tf.reshape(part, shape) for part in parts)
-        # In one whole number for both: how alike, then the slot.
+        # In one whole number for both: how alike, then the slot, the lowest first.
         alike = sketches.FARTHEST - sketches.differences(of_sketches, codes)
-        keys = tf.where(found > 0, alike * LARGEST + found - 1, -1)
+        keys = tf.where(found > 0, alike * LARGEST + LARGEST - found, -1)
         # The best of each group: every so many places.
         missing = -shape[2] % self.reordering
         keys = tf.pad(keys, [[0, 0], [0, 0], [0, missing]], constant_values=-1)
         groups = (shape[2] + missing) // self.reordering
         keys = tf.reshape(keys, (-1, heads, groups, self.reordering))
         best = tf.reduce_max(keys, axis=2)
-        return tf.where(best < 0, -1, tf.bitwise.bitwise_and(best, LARGEST - 1))
+        slots = LARGEST - 1 - tf.bitwise.bitwise_and(best, LARGEST - 1)
+        return tf.where(best < 0, -1, slots)
 
     def _probed(self, state, distances):
         """The buckets that queries look into: `[batch, heads, probes, tables]`.

@@ -49,7 +49,8 @@ def insert(state, slots, rows, active, update):
     used = tf.reduce_max(slots, axis=1, keepdims=True) + 1
     used = tf.maximum(used, state.part(layout.used))
     done = state.part(layout.splits)
-    splits = _splits(layout, done, tf.where(active, _wanted(layout, used), done))
+    wanted = tf.where(active, _wanted(layout, used), done)
+    splits = _splits(layout, done, wanted, slots.shape[1])
     new_done = done + tf.reduce_sum(tf.cast(splits.happen, tf.int32), -1, keepdims=True)
     in_use = (
         buckets_in_use(done, layout.tables),
@@ -112,9 +113,9 @@ def _wanted(layout, used):
     return tf.minimum(wanted, layout.tables * (layout.buckets - 1))
 
 
-def _splits(layout, done, wanted):
-    """The splits of a step, enough for two new slots at least."""
-    most = -(-2 * layout.tables * ROOM // layout.bucket_size)
+def _splits(layout, done, wanted, writes):
+    """The splits of a step, enough for so many new slots if a table makes two."""
+    most = -(-writes * layout.tables * ROOM // layout.bucket_size)
     return due_splits(done, wanted, layout.tables, min(most, 2 * layout.tables))
 
 
