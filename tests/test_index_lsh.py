@@ -712,7 +712,7 @@ def test_saved_and_exported(tmp_path):
         "tables": 3,
         "bucket_size": 64,
         "probes": 2,
-        "reordering": 96,
+        "reordering": 128,
         "seed": 5,
     }
     np.testing.assert_allclose(again.predict(inputs, verbose=0), expected, atol=1e-5)
@@ -746,7 +746,7 @@ def test_a_configuration_with_a_fixed_number_of_buckets():
     config = {"tables": 2, "bits": 9, "bucket_size": 16, "probes": 3, "seed": 1}
     index = LSH.from_config(config)
     del config["bits"]
-    assert index.get_config() == {**config, "reordering": 96}
+    assert index.get_config() == {**config, "reordering": 128}
 
 
 def test_get():
