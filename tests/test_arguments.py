@@ -422,28 +422,15 @@ def test_dtypes_that_are_no_real_numbers(cls, dtype):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"probes": 10**9}, "`probes` must be at most `bits + 1`: a bucket and those"),
-        ({"probes": 22}, "here 21. Received: probes=22, bits=None"),
-        ({"probes": 6, "bits": 4}, "here 5. Received: probes=6, bits=4"),
-        ({"tables": 10**9}, "All tables together must have fewer than 2**31 places"),
-        ({"tables": 2**8, "bits": 20}, "Received: tables=256, bits=20, bucket_size=16"),
-        ({"bits": 10**9}, "A table must have at most 2**24 places"),
-        ({"bucket_size": 10**9}, "A table must have at most 2**24 places"),
+        ({"probes": 1025}, "`probes` must be at most 1024. Received: probes=1025"),
+        ({"bucket_size": 10**9}, "must be at most 4194304. Received: bucket_size=10"),
+        ({"seed": 2**32}, "`seed` must be at most 4294967295. Received: seed=429496"),
     ],
     ids=str,
 )
 def test_lsh(arguments, expected):
     with refused(expected):
         keras_sam.index.LSH(**arguments)
-
-
-def test_as_many_probes_as_there_are_buckets():
-    assert keras_sam.index.LSH(probes=21).probes == 21
-    assert keras_sam.index.LSH(probes=5, bits=4).probes == 5
-    assert keras_sam.index.LSH().probes == 3
-    index = keras_sam.index.LSH(bits=1)  # Two buckets.
-    assert index.probes == 2
-    assert keras_sam.index.LSH(**index.get_config()).probes == 2
 
 
 NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), None, "0.1", True, [0.1]]

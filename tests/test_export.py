@@ -22,7 +22,7 @@ SIZES = {"units": 6, "memory_slots": 12, "word_size": 4}
 
 def other_layers():
     """Layers by name: what else a model may have that carries a state."""
-    lsh = keras_sam.index.LSH(bits=3, bucket_size=4)
+    lsh = keras_sam.index.LSH(bucket_size=4)
     cells = [keras.layers.LSTMCell(4), keras_sam.SAMCell(**SIZES)]
     return {
         "sam_lsh": keras_sam.SAM(**SIZES, index=lsh, return_sequences=True),

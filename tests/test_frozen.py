@@ -59,7 +59,7 @@ def assert_close(got, expected):
 # Memories that the request goes through several times, and others that it hardly
 # touches; an index that looks everywhere is exact as well.
 SDNC = {"layer_class": keras_sam.SDNC, "read_heads": 2, "reads_per_head": 2}
-everywhere = keras_sam.index.LSH(tables=1, bits=1, bucket_size=256, probes=2)
+everywhere = keras_sam.index.LSH(1, bucket_size=256, reordering=1024)
 CASES = {
     "full": {"memory_slots": 40},
     "two_heads": {

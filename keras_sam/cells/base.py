@@ -471,6 +471,10 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         """The interface vector, before clipping, of a controller's output."""
         return self.interface(hidden)
 
+    def interface_kernel(self):
+        """The weights by which `project_interface` multiplies, up to a factor."""
+        return tf.convert_to_tensor(self.interface.kernel)
+
     def skip_connection(self, hidden):
         """What of the controller's output goes past the memory to the output."""
         return hidden

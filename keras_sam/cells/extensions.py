@@ -63,6 +63,13 @@ class DNCExtensions:
             interface = self.interface_norm(interface)
         return interface
 
+    def interface_kernel(self):
+        kernel = super().interface_kernel()
+        if self.normalize_interface:
+            kernel -= tf.reduce_mean(kernel, axis=1, keepdims=True)
+            kernel *= self.interface_norm.gamma
+        return kernel
+
     def skip_connection(self, hidden):
         return self.bypass_dropout(hidden)
 

@@ -212,12 +212,31 @@ class SAMCell(AccessCell):
             **fields,
             "last_access": tf.concat(recency.build_tree(times), axis=-1),
             "time": tf.fill((batch_size, 1), tf.cast(FIRST_STEP, self.compute_dtype)),
-            "index": self.index.reset(fields["memory"], given_rows),
+            "index": self.index.start(
+                fields["memory"], given_rows, self.query_directions()
+            ),
             "read_slots": self._for_each(batch_size, slots),
             "read_weights": tf.zeros(
                 (batch_size, self.read_heads, self.reads_per_head), self.compute_dtype
             ),
         }
+
+    def query_directions(self):
+        """Where queries point: the sum of `K K^T` over the read heads, over its trace.
+
+        K are a head's query weights: its queries are `K h + b`, where h is the
+        controller's output.
+
+        Returns:
+            Tensor `[W, W]`, without a gradient; None while the cell is not built.
+        """
+        if not self.interface.built:
+            return None
+        kernel = tf.stop_gradient(self.interface_kernel())
+        kernel = kernel[:, self.interface_columns["queries"]]
+        kernel = tf.reshape(kernel, (-1, self.word_size))
+        moment = tf.matmul(kernel, kernel, transpose_a=True)
+        return tf.math.divide_no_nan(moment, tf.linalg.trace(moment))
 
     def step(self, inputs, state):
         memory = TensorMemory(self, TensorMemory.tensors_of(self, state))

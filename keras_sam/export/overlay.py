@@ -83,11 +83,11 @@ class FrozenMemory:
         is_the_cells = type(index) is type(cell.index) and index.get_config() == (
             cell.index.get_config()
         )
-        self._index = index.freeze(
-            self.words,
-            cell.reads_per_head,
-            state.index if is_the_cells else None,
-        )
+        index_state = state.index
+        if not is_the_cells:
+            directions = cell.query_directions()
+            index_state = index.start(state.memory, self.slots, directions)
+        self._index = index.freeze(self.words, cell.reads_per_head, index_state)
         self.resources.index = self._index.resources
 
     def search(self, queries, without):

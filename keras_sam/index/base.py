@@ -43,6 +43,23 @@ class Index(abc.ABC):
             Tensor `[batch, state_size]`.
         """
 
+    def start(self, memory, given_rows, directions):
+        """The state that `reset` gives, from an index that knows the queries.
+
+        A cell calls this. An index that makes no use of the directions, which is the
+        default, only needs `reset`.
+
+        Args:
+            memory: As for `reset`.
+            given_rows: As for `reset`.
+            directions: Tensor `[W, W]`, the second moment of the cell's queries up to
+                a factor, or None if the cell has no weights yet.
+
+        Returns:
+            Tensor `[batch, state_size]`.
+        """
+        return self.reset(memory, given_rows)
+
     @abc.abstractmethod
     def insert(
         self, state, slots, rows, active=None, update=tf.tensor_scatter_nd_update
