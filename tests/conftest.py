@@ -15,6 +15,7 @@ os.environ.setdefault(
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 )
 
+import forking
 import hypothesis
 import keras
 import pytest
@@ -40,6 +41,11 @@ def import_example(monkeypatch):
     """Imports a script of examples/ by its name."""
     monkeypatch.syspath_prepend(ROOT / "examples")
     return importlib.import_module
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(forking.GroupProcesses(config))
 
 
 def pytest_collection_modifyitems(items):

@@ -30,7 +30,7 @@ CELL_ARGUMENTS = {
     "recurrent_initializer": keras.initializers.RandomUniform(-0.3, 0.3, seed=2),
     "bias_initializer": keras.initializers.Constant(0.1),
     "kernel_regularizer": keras.regularizers.L2(0.01),
-    "recurrent_regularizer": keras.regularizers.L1(0.02),
+    "recurrent_regularizer": "l1",
     "bias_regularizer": keras.regularizers.L1L2(0.03, 0.04),
     "kernel_constraint": keras.constraints.MaxNorm(2.5),
     "recurrent_constraint": keras.constraints.UnitNorm(axis=0),

@@ -20,20 +20,23 @@ LENGTH, CHUNKS = 7, (2, 1, 4)
 SIZES = {"units": 6, "memory_slots": 12, "word_size": 4}
 
 
-def other_layers():
-    """Layers by name: what else a model may have that carries a state."""
-    lsh = keras_sam.index.LSH(bucket_size=4)
-    cells = [keras.layers.LSTMCell(4), keras_sam.SAMCell(**SIZES)]
-    return {
-        "sam_lsh": keras_sam.SAM(**SIZES, index=lsh, return_sequences=True),
-        "sdnc_lsh": keras_sam.SDNC(**SIZES, index=lsh, return_sequences=True),
-        "stacked": keras.layers.RNN(cells, return_sequences=True),
-        "gru": keras.layers.GRU(5, return_sequences=True),
-    }
+# What else a model may have that carries a state.
+OTHERS = {
+    "sam_lsh": lambda: keras_sam.SAM(**SIZES, index=lsh(), return_sequences=True),
+    "sdnc_lsh": lambda: keras_sam.SDNC(**SIZES, index=lsh(), return_sequences=True),
+    "stacked": lambda: keras.layers.RNN(
+        [keras.layers.LSTMCell(4), keras_sam.SAMCell(**SIZES)], return_sequences=True
+    ),
+    "gru": lambda: keras.layers.GRU(5, return_sequences=True),
+}
+
+
+def lsh():
+    return keras_sam.index.LSH(bucket_size=4)
 
 
 CASES = {case.name: case.layer for case in conformance_cases.CASES} | {
-    name: lambda name=name, **_: other_layers()[name] for name in other_layers()
+    name: lambda make=make, **_: make() for name, make in OTHERS.items()
 }
 QUICK = ("ntm_lstm", "dnc_lstm", "dam_lstm", "sam_lstm", "sam_lsh", "sdnc_lstm")
 QUICK += ("stacked",)

@@ -25,6 +25,12 @@ def similarities(memory, queries):
     return np.einsum("bnw,bhw->bhn", memory, queries) / norms[:, np.newaxis]
 
 
+def brute_force(memory, queries, count):
+    """The most similar slots of all, ties to the lowest number."""
+    order = np.argsort(-similarities(memory, queries), axis=-1, kind="stable")
+    return order[..., :count]
+
+
 def assert_are_the_best(found, memory, queries):
     """The most similar slots of all; of equal words the lowest numbers, in order.
 

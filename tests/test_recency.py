@@ -234,15 +234,17 @@ def test_rebase_keeps_the_order_and_every_recent_time(slots, dtype):
     np.testing.assert_array_equal(levels[0][1, :slots], exact[1])
 
 
-@pytest.mark.parametrize("steps", [1, 10, tf.constant(10)])
-def test_rebase_makes_room_for_the_steps_to_come_and_not_before_it_must(steps):
+@pytest.mark.parametrize("steps, kind", [(1, int), (10, int), (10, tf.constant)])
+def test_rebase_makes_room_for_the_steps_to_come_and_not_before_it_must(steps, kind):
     times = np.array([[0.0, 1.0, 2.0, 2.0**24 - 90, *[3.0] * 29]])
     last = 2.0**24 - 1 - float(steps)
-    time, levels = recency.rebase(tf.constant([[last]]), tree_of(times), steps)
+    time, levels = recency.rebase(tf.constant([[last]]), tree_of(times), kind(steps))
     assert time[0, 0] == last
     assert_tree_over(levels, times)
     padding = levels[0][:, 33:]
-    time, levels = recency.rebase(tf.constant([[last + 1]]), tree_of(times), steps)
+    time, levels = recency.rebase(
+        tf.constant([[last + 1]]), tree_of(times), kind(steps)
+    )
     assert time[0, 0] == last + 1 - 2**23
     assert_tree_over(levels, np.array([[0.0, 1.0, 1.0, 2.0**23 - 90, *[1.0] * 29]]))
     np.testing.assert_array_equal(levels[0][:, 33:], padding)

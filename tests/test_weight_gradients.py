@@ -8,7 +8,7 @@ from keras_sam.recurrence.weight_gradients import WeightGradients
 
 BATCH, STEPS, CHUNK = 2, 11, 4
 RNG = np.random.default_rng(0)
-INPUTS = tf.constant(RNG.normal(size=(STEPS, BATCH, 3)))
+INPUTS = RNG.normal(size=(STEPS, BATCH, 3))
 
 
 def make_variables():
@@ -47,7 +47,7 @@ def summed_by_chunks(weights, jit_compile):
 
         def one(t, sums, factors):
             watched = gradients.watch()
-            output = step(INPUTS[t], named(watched.weights))
+            output = step(tf.constant(INPUTS)[t], named(watched.weights))
             seen.append([product.position for product in watched.products])
             new = tf.gradients(
                 [tf.sin(output)],
