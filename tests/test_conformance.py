@@ -222,6 +222,8 @@ def test_config_round_trip(case, kind):
     for name, value in given.items():
         if name == "dtype":
             assert keras.dtype_policies.get(config[name]).name == value
+        elif name == "recurrent_regularizer":
+            assert config[name]["class_name"] == "L1"
         elif isinstance(value, bool | int | float | str | None):
             assert config[name] == value and type(config[name]) is type(value)
         else:

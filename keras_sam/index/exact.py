@@ -3,12 +3,14 @@
 import keras
 import tensorflow as tf
 
+from keras_sam._compat import in_xla
 from keras_sam.index.base import Index
 from keras_sam.ops.content import NORM_EPSILON
 from keras_sam.ops.selection import MAX_BLOCK, block_size, blockwise_top_k
 from keras_sam.ops.sparse import batch_indices
 
-# Up to so many words a search brings all to length one; above, the state keeps them.
+# Up to so many words a search computes all similarities; above, the state keeps the
+# words at length one.
 MAX_UNKEPT = 512
 # A search compares the first so many words; all of them, where more were written.
 PREFIXES = tuple(4**exponent for exponent in range(5, 12))
@@ -24,10 +26,10 @@ class Exact(Index):
     lowest slot as in `tf.math.top_k`. The cost grows with what was written, by steps
     of a factor of four, and not with N.
 
-    All similarities are one matrix product with the words at length one, column by
-    column, `[W, columns]`. The state keeps these above 512 slots: as many numbers
-    again as the memory has. Up to 512 slots a search computes them, and the state is a
-    single number without a meaning.
+    Above 512 slots the state holds the words at length one, column by column,
+    `[W, columns]`: as many numbers again as the memory has. All similarities are then
+    one matrix product. Up to 512 slots a search compares the words themselves, and the
+    state is a single number without a meaning.
 
     Example:
 
@@ -47,8 +49,10 @@ class Exact(Index):
     def reset(self, memory, given_rows):
         if memory.shape[1] <= MAX_UNKEPT:
             return tf.zeros((tf.shape(memory)[0], 1), memory.dtype)
-        units = _unit_columns(memory)
-        word_size, columns = units.shape[1:]
+        slots, word_size = memory.shape[1:]
+        columns = _columns(slots)
+        units = tf.transpose(_unit(tf.stop_gradient(memory)), (0, 2, 1))
+        units = tf.pad(units, ((0, 0), (0, 0), (0, columns - slots)))
         # The last number of the first row is how many slots have to be looked at.
         used = tf.one_hot(columns - 1, word_size * columns, dtype=memory.dtype)
         units = tf.reshape(units, (-1, word_size * columns))
@@ -57,7 +61,7 @@ class Exact(Index):
     def insert(
         self, state, slots, rows, active=None, update=tf.tensor_scatter_nd_update
     ):
-        if state.shape[1] == 1:
+        if state.shape[1] == 1:  # Nothing is kept.
             return state
         word_size = rows.shape[2]
         columns = state.shape[1] // word_size
@@ -81,31 +85,37 @@ class Exact(Index):
 
     def search_without(self, state, memory, queries, count, without):
         slots, word_size = memory.shape[1:]
-        if state.shape[1] == 1:
-            words = _unit_columns(memory)
-        else:
-            words = tf.reshape(state, (-1, word_size, state.shape[1] // word_size))
-        columns = words.shape[2]
-        queries = tf.stop_gradient(queries)
-        counts = tf.tile(tf.range(columns)[tf.newaxis] < slots, (tf.shape(words)[0], 1))
+        columns, queries = _columns(slots), tf.stop_gradient(queries)
+        counts = tf.tile(
+            tf.range(columns)[tf.newaxis] < slots, (tf.shape(memory)[0], 1)
+        )
+        needed = count
         if without is not None:
             counts = tf.tensor_scatter_nd_update(
                 counts, batch_indices(without), tf.zeros_like(without, tf.bool)
             )
+            needed += tf.shape(without)[1]
 
-        def among(size):
-            return lambda: _search(
-                words[:, :, :size], queries, counts[:, tf.newaxis, :size], count
+        def best(similarity):
+            counted = counts[:, tf.newaxis, : similarity.shape[2]]
+            return blockwise_top_k(
+                tf.where(counted, similarity, similarity.dtype.min), count
             )
+
+        if slots <= MAX_UNKEPT:
+            similarity = _similarity(queries, tf.stop_gradient(memory))
+            return best(tf.pad(similarity, ((0, 0), (0, 0), (0, columns - slots))))
+        words = tf.reshape(state, (-1, word_size, columns))
+
+        def best_of_prefix(size):
+            return lambda: best(tf.matmul(queries, words[:, :, :size]))
 
         sizes = [size for size in PREFIXES if count <= size < slots]
         if not sizes:
-            return among(columns)()
-        needed = tf.cast(tf.reduce_max(words[:, 0, -1]), tf.int32) + count
-        if without is not None:
-            needed += tf.shape(without)[1]
+            return best_of_prefix(columns)()
+        needed += tf.cast(tf.reduce_max(words[:, 0, -1]), tf.int32)
         branch = tf.reduce_sum(tf.cast(needed > tf.constant(sizes), tf.int32))
-        return tf.switch_case(branch, [among(size) for size in (*sizes, columns)])
+        return tf.switch_case(branch, [*map(best_of_prefix, (*sizes, columns))])
 
 
 def _columns(memory_slots):
@@ -116,20 +126,29 @@ def _columns(memory_slots):
     return -(-columns // block) * block
 
 
-def _unit_columns(memory):
-    """The words of a memory `[batch, N, W]` at length one: `[batch, W, columns]`."""
-    slots = memory.shape[1]
-    units = tf.transpose(_unit(tf.stop_gradient(memory)), (0, 2, 1))
-    return tf.pad(units, ((0, 0), (0, 0), (0, _columns(slots) - slots)))
-
-
 def _unit(words):
     """Words `[batch, n, W]` over their lengths; equal ones stay equal."""
     squares = tf.reduce_sum(tf.square(words), axis=-1, keepdims=True)
     return words / tf.sqrt(squares + NORM_EPSILON)
 
 
-def _search(words, queries, counts, count):
-    """The best of the columns of `words` `[batch, W, columns]` that count."""
-    similarity = tf.matmul(queries, words)
-    return blockwise_top_k(tf.where(counts, similarity, similarity.dtype.min), count)
+def _similarity(queries, words):
+    """Cosine similarity, but for the queries' length, `[batch, heads, N]`.
+
+    Words that a step has written are often the same vector times different weights.
+    Sums round these alike in every execution, which a matrix product does not.
+    """
+    # TensorFlow sums up the numbers of each row alike. XLA is fastest at adding up many
+    # rows at once, which it does alike as well.
+    if in_xla():
+        words = tf.transpose(words, (0, 2, 1))
+        squares = tf.reduce_sum(tf.square(words), axis=1)
+        products = tf.reduce_sum(
+            queries[..., tf.newaxis] * words[:, tf.newaxis], axis=2
+        )
+    else:
+        squares = tf.reduce_sum(tf.square(words), axis=-1)
+        products = tf.reduce_sum(
+            queries[:, :, tf.newaxis] * words[:, tf.newaxis], axis=-1
+        )
+    return products / tf.sqrt(squares + NORM_EPSILON)[:, tf.newaxis]
