@@ -3,12 +3,18 @@
     python benchmarks/index_quality.py
 
 Full memories of words of 32 numbers, 50,000 times rewritten, 17 words at each step, as
-a SAM with 4 read heads and K = 4 does. Then recall@4: the part of the slots found that
-are at least as similar to the query as the 4th best of all, and recall@1: how often the
-best is found. And the processor time of a step's 17 insertions and 4 queries in a loop
-(compiled by XLA, which cannot compile ScaNN's, where the memory is changed in place):
-the difference between two numbers of steps, minus that of a loop that only writes the
-words.
+a SAM with 4 read heads and K = 4 does. Then
+
+- recall@4: the part of the slots found that are at least as similar to the query as the
+  4th best of all; recall@1: how often the best is found;
+- the read mass: the part of the read weights of the 4 best that is on slots found.
+  Recall@4 misleads where the 2nd to 4th word carry little weight;
+- the processor time of a step's 17 insertions and 4 queries in a loop
+  (compiled by XLA, which cannot compile ScaNN's, where the memory is changed in place):
+  the difference between two numbers of steps, minus that of a loop that only writes the
+  words.
+
+LSH draws its planes from several seeds (`--seeds`), in the directions of the queries.
 
 Three kinds of words:
 
@@ -16,21 +22,23 @@ Three kinds of words:
   rewritten with more of the same; queries are more of the same as well;
 - random: normal; so are the queries;
 - trained: what a SAM of examples/long_recall.py (`--model`, its Keras file) has written
-  after N pairs, and its queries when it recalls 200 of them. Not rewritten; up to 2^16
-  words, for there are no more keys.
+  after N pairs, and its queries and strengths when it recalls 400 of them. Rewritten by
+  moving the words to other slots; up to 2^16 words: there are no more keys.
+
+The other kinds have a strength of 20. With `--slots` the memory has more slots than
+words.
 
 Expected: the exact index finds all, at a cost that grows with N. LSH costs about the
-same for any N, more as it leaves the processor's cache; with clusters it finds nearly
-all, of random words next to nothing, and of words written by a SAM that was trained
-with an exact index few, for such a query is hardly more like the right word than like
-the next ones. More tables and probes find more and cost more. ScaNN finds more than LSH
-and takes longer.
+same for any N, more as it leaves the processor's cache. With clusters and of words that
+a SAM has written it finds nearly all that carries weight, of random words few. ScaNN
+finds more than LSH and takes longer.
 
 Writes benchmarks/results/index_quality.json and .png; a run of some of the kinds
 replaces those only. `--smoke` tries everything at
 tiny sizes.
 """
 
+import functools
 import os
 import time
 from pathlib import Path
@@ -41,11 +49,11 @@ import keras
 import matplotlib
 import numpy as np
 import tensorflow as tf
-from measuring import Options, load, provenance, save
+from measuring import Options, digits, load, provenance, save
 
 import keras_sam
-from keras_sam import buffers
 from keras_sam.index import LSH, Exact, ScaNN
+from keras_sam.recurrence import buffers
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -59,22 +67,22 @@ KEY_BITS, VALUE_BITS = 16, 8
 INDEXES = {
     "exact": Exact,
     "LSH": LSH,
-    "LSH, 1 probe": lambda: LSH(probes=1),
-    "LSH, 6 probes": lambda: LSH(probes=6),
-    "LSH, 4 tables": lambda: LSH(tables=4),
-    "LSH, 8 tables": lambda: LSH(tables=8),
-    "LSH, 16 tables, 8 probes": lambda: LSH(tables=16, probes=8),
+    "LSH, 64 compared": functools.partial(LSH, reordering=64),
+    "LSH, 512 compared": functools.partial(LSH, reordering=512),
+    "LSH, 2 tables": functools.partial(LSH, tables=2),
+    "LSH, 8 tables, 512 compared": functools.partial(LSH, tables=8, reordering=512),
     "ScaNN": ScaNN,
 }
 
 
-# Words. Each kind has a memory, draws words to write, and queries.
+# Words. Each kind has a memory, words to write to some slots, queries with their
+# strengths, and the directions of these, as a cell tells its index.
 
 
 class Clusters:
     """Words around centres."""
 
-    rewritten = True
+    directions, strength = None, 20.0
 
     def __init__(self, rng, words, options):
         self._rng = rng
@@ -84,7 +92,11 @@ class Clusters:
     def draw(self, *shape):
         return self._around(self._rng.integers(len(self._centres), size=shape))
 
-    draw_queries = draw
+    def rows(self, slots):
+        return self.draw(*slots.shape)
+
+    def draw_queries(self, *shape):
+        return self.draw(*shape), np.full(shape, self.strength)
 
     def _around(self, numbers):
         noise = normal(self._rng, (*numbers.shape, WORD_SIZE))
@@ -94,7 +106,7 @@ class Clusters:
 class Random:
     """Words that have nothing to do with one another."""
 
-    rewritten = True
+    directions, strength = None, 20.0
 
     def __init__(self, rng, words, options):
         self._rng = rng
@@ -103,13 +115,15 @@ class Random:
     def draw(self, *shape):
         return normal(self._rng, (*shape, WORD_SIZE))
 
-    draw_queries = draw
+    def rows(self, slots):
+        return self.draw(*slots.shape)
+
+    def draw_queries(self, *shape):
+        return self.draw(*shape), np.full(shape, self.strength)
 
 
 class Trained:
     """What a trained SAM writes and asks."""
-
-    rewritten = False
 
     def __init__(self, rng, words, options):
         self._rng = rng
@@ -130,16 +144,25 @@ class Trained:
         cell = copy_of(trained, words, recorder).cell
         state = cell.unpack_state(states)
         self.memory = state.memory.numpy()[0]
+        strengths = []
         for question in tf.constant(questions[:, np.newaxis], tf.float32):
-            _, state, _ = cell.step(question, state)
+            _, state, decisions = cell.step(question, state)
+            strengths.append(decisions["read_strengths"].numpy()[0])
         self._queries = np.concatenate(recorder.queries)
+        self._strengths = np.concatenate(strengths)
+        self.directions = cell.query_directions()
 
-    def draw(self, *shape):
-        return self.memory[self._rng.integers(len(self.memory), size=shape)]
+    def rows(self, slots):
+        """Words that change places, at each step those of its slots."""
+        order = np.arange(len(self.memory))
+        written = np.zeros_like(slots)
+        for step, some in enumerate(slots):
+            order[some] = written[step] = order[np.roll(some, 1)]
+        return self.memory[written]
 
     def draw_queries(self, *shape):
-        order = np.arange(np.prod(shape)) % len(self._queries)
-        return self._queries[order].reshape(*shape, WORD_SIZE)
+        order = np.arange(np.prod(shape)).reshape(shape) % len(self._queries)
+        return self._queries[order], self._strengths[order]
 
 
 class Recorder(Exact):
@@ -188,11 +211,11 @@ def make_loop(index, searches, jit_compile):
             if searches:
                 words = tf.reshape(memory, (1, size, WORD_SIZE))
                 found = index.search(state, words, queries[t][tf.newaxis], COUNT)
-                memory = way.after(memory, [found])
+                memory = way.wait_for([found], memory)
                 total += tf.reduce_sum(found)
             return t + 1, memory, state, total
 
-        start = (0, way.own(memory), state, 0)
+        start = (0, way.allocate(memory), state, 0)
         return tf.while_loop(
             lambda t, *_: t < steps, step, start, parallel_iterations=1
         )[1:]
@@ -200,24 +223,35 @@ def make_loop(index, searches, jit_compile):
     return loop
 
 
-def recalls(index, state, memory, queries):
-    """Recall@4 and recall@1."""
+def quality(index, state, memory, queries, strengths):
+    """Recall@4, recall@1 and read mass."""
     jit_compile = index.supports_jit or None
     search = tf.function(index.search, jit_compile=jit_compile, autograph=False)
     words = tf.constant(memory[np.newaxis])
     norms = np.sqrt(np.sum(np.square(memory, dtype="float64"), axis=1) + 1e-6)
-    hits, best = [], []
-    for some in np.split(queries, range(HEADS, len(queries), HEADS)):
+    hits, best, mass = [], [], []
+    for start in range(0, len(queries) - HEADS + 1, HEADS):
+        some = queries[start : start + HEADS]
         found = search(state, words, tf.constant(some[np.newaxis]), COUNT)[0].numpy()
         similarity = some.astype("float64") @ memory.T / norms
         similarity /= np.linalg.norm(some, axis=1, keepdims=True)
-        least = np.partition(similarity, -COUNT, axis=1)[:, -COUNT, np.newaxis]
+        order = np.argpartition(similarity, -COUNT, axis=1)[:, -COUNT:]
+        highest = np.take_along_axis(similarity, order, axis=1)
         of_found = np.take_along_axis(similarity, found, axis=1)
+        least = highest.min(axis=1, keepdims=True)
         hits.append(np.mean(of_found >= least - 1e-6))
-        best.append(np.mean(of_found[:, 0] >= similarity.max(axis=1) - 1e-6))
+        most = highest.max(axis=1, keepdims=True)
+        best.append(np.mean(of_found[:, 0] >= most[:, 0] - 1e-6))
+        weights = np.exp(
+            strengths[start : start + HEADS, np.newaxis] * (highest - most)
+        )
+        weights /= weights.sum(axis=1, keepdims=True)
+        is_found = np.any(order[..., np.newaxis] == found[:, np.newaxis], axis=-1)
+        mass.append(np.mean(np.sum(weights * is_found, axis=1)))
     return {
-        "recall_at_4": round(float(np.mean(hits)), 4),
-        "recall_at_1": round(float(np.mean(best)), 4),
+        "recall_at_4": float(np.mean(hits)),
+        "recall_at_1": float(np.mean(best)),
+        "read_mass": float(np.mean(mass)),
     }
 
 
@@ -230,11 +264,14 @@ def measure(kind, words, options):
     slots = (slots + rng.integers(words, size=(steps, 1))) % words
     arguments = (
         tf.constant(slots, tf.int32),
-        tf.constant(data.draw(steps, WRITES)),
-        tf.constant(data.draw_queries(steps, HEADS)),
+        tf.constant(data.rows(slots)),
+        tf.constant(data.draw_queries(steps, HEADS)[0]),
     )
     queries = data.draw_queries(options.queries)
-    memory = tf.constant(data.memory)
+    # Slots after the words were never written.
+    more = max(0, options.slots - words)
+    memory = np.pad(data.memory, [[0, more], [0, 0]], constant_values=1e-6)
+    memory = tf.constant(memory)
 
     # Each loop with the number of its steps, and one without an index for comparison.
     results, loops = {}, {}
@@ -242,20 +279,30 @@ def measure(kind, words, options):
         loop = make_loop(None, searches=False, jit_compile=jit_compile)
         loops[jit_compile] = (loop, tf.zeros((1, 1)), steps)
     for name in options.indexes:
-        index = INDEXES[name]()
-        start = time.perf_counter()
-        state = index.reset(memory[tf.newaxis], words)
+        found = []
+        for index in with_seeds(INDEXES[name], options.seeds):
+            start = time.perf_counter()
+            state = index.start(memory[tf.newaxis], words, data.directions)
+            seconds = time.perf_counter() - start
+            write = make_loop(index, False, index.supports_jit)
+            new, after, _ = write(memory, state, *arguments, tf.constant(steps))
+            before = quality(index, state, memory.numpy(), *queries)
+            after = quality(index, after, new.numpy(), *queries)
+            found.append((before, after))
         results[name] = {
-            "reset_seconds": round(time.perf_counter() - start, 2),
-            "state_numbers": index.state_size(words, WORD_SIZE),
+            "reset_seconds": round(seconds, 2),
+            "state_numbers": index.state_size(len(memory), WORD_SIZE),
+            "before_overwrites": of_seeds([before for before, _ in found]),
+            "seeds": of_seeds([after for _, after in found]),
+            **{
+                name: digits(np.mean([after[name] for _, after in found]))
+                for name in found[0][1]
+            },
         }
-        jit_compile, after = index.supports_jit, memory
-        if data.rewritten:
-            write = make_loop(index, False, jit_compile)
-            after, state, _ = write(memory, state, *arguments, tf.constant(steps))
-        results[name] |= recalls(index, state, after.numpy(), queries)
-        most = max(4, min(steps, 2**22 // words)) if index.is_exact else steps
-        loops[name] = (make_loop(index, True, jit_compile), state, most)
+        most = max(4, min(steps, 2**22 // len(memory))) if index.is_exact else steps
+        loops[name] = (make_loop(index, True, index.supports_jit), state, most)
+    if not options.rounds:
+        return results
 
     rounds = [
         {
@@ -269,6 +316,18 @@ def measure(kind, words, options):
         differences = [1e6 * (times[name] - times[without]) for times in rounds]
         result["microseconds_per_step"] = summary(differences)
     return results
+
+
+def with_seeds(make, seeds):
+    """The index, once for each seed if it has any."""
+    if "seed" not in make().get_config():
+        return [make()]
+    return [make(seed=seed) for seed in range(seeds)]
+
+
+def of_seeds(found):
+    """The measures, each a list of numbers."""
+    return {name: [digits(each[name]) for each in found] for name in found[0]}
 
 
 def marginal(loop, most, *arguments):
@@ -330,7 +389,9 @@ def parse_options():
     add("--model", type=Path, default=MODEL, help="for trained words")
     add("--overwrites", type=int, default=50_000)
     add("--queries", type=int, default=400, help="that the recall is measured with")
-    add("--rounds", type=int, default=5, help="of timing")
+    add("--rounds", type=int, default=5, help="of timing; 0: none, and no picture")
+    add("--seeds", type=int, default=3, help="of the planes of LSH")
+    add("--slots", type=int, default=0, help="of the memory, if more than words")
     options = parser.parse()
     if options.smoke:
         options.words, options.overwrites = [64, 256], 500
@@ -353,7 +414,8 @@ def main():
                 print(f"{kind}, {words:,} words, {name}: {result}", flush=True)
             save(path, record)
             keras.backend.clear_session()
-    draw(record, path.with_suffix(".png"))
+    if options.rounds:
+        draw(record, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -36,8 +36,9 @@ class LSH(Index):
       cell therefore lays the planes in the directions of its queries
       (`keras_sam.index.planes`): with S the sum of `K K^T` over the read heads, over
       its trace, they are drawn from a normal distribution of covariance S^4. The planes
-      are in the state, drawn when a sequence starts: words stay where a search looks
-      for them if the weights change between two chunks of a stream.
+      are in the state, drawn by `get_initial_state`: words stay where a search looks
+      for them if the weights change between two chunks of a stream. A cell that is not
+      built has no query weights, and planes of all directions alike.
     - *Tables.* They have buckets for the words written, not for N, and grow by linear
       hashing (`keras_sam.index.linear_hashing`), a bucket or two at a step. A slot
       written to moves to the bucket of its new word; where it finds no free place

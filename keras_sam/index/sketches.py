@@ -38,7 +38,7 @@ def differences(distances, sketches):
     >>> distances = tf.constant([[1.0] * 12 + [-1.0] * 12])
     >>> same, other = 2**12 - 1, 2**12 - 2
     >>> keras_sam.index.sketches.differences(distances, [[same, other]]).numpy()
-    array([[0, 1]], dtype=int32)
+    array([[0, 2]], dtype=int32)
     """
     weights = tf.abs(distances)
     weights /= tf.reduce_mean(weights, axis=-1, keepdims=True)
