@@ -29,7 +29,17 @@ from keras_sam.cells import (  # noqa: E402
     SDNCCell,
 )
 from keras_sam.export import export_saved_model, prefill  # noqa: E402
-from keras_sam.layers import DAM, DNC, NTM, SAM, SDNC, MemoryRNN  # noqa: E402
+from keras_sam.layers import (  # noqa: E402
+    DAM,
+    DNC,
+    NTM,
+    SAM,
+    SDNC,
+    MemoryRNN,
+    SentenceEmbedding,
+    SinePositions,
+    ThinkSteps,
+)
 from keras_sam.resize import resize_memory  # noqa: E402
 
 __all__ = [
@@ -45,6 +55,9 @@ __all__ = [
     "SAMCell",
     "SDNC",
     "SDNCCell",
+    "SentenceEmbedding",
+    "SinePositions",
+    "ThinkSteps",
     "__version__",
     "callbacks",
     "export",

@@ -20,6 +20,7 @@ from keras_sam.datasets.associative_recall_task import (
     AssociativeRecallTask,
     AssociativeRecallTaskConfig,
 )
+from keras_sam.datasets.babi import Babi, BabiConfig
 from keras_sam.datasets.copy_task import CopyTask, CopyTaskConfig
 from keras_sam.datasets.dynamic_ngrams_task import (
     DynamicNgramsTask,
@@ -35,6 +36,8 @@ from keras_sam.datasets.repeat_copy_task import RepeatCopyTask, RepeatCopyTaskCo
 __all__ = [
     "AssociativeRecallTask",
     "AssociativeRecallTaskConfig",
+    "Babi",
+    "BabiConfig",
     "CopyTask",
     "CopyTaskConfig",
     "DynamicNgramsTask",
