@@ -64,6 +64,8 @@ def load_stories(configuration, data, splits):
     Returns:
         For each split a list of (task, sentences, answers).
     """
+    if data is not None and not data.is_dir():
+        raise SystemExit(f"error: --data must be a folder. Received: {data}")
     builder = keras_sam.datasets.Babi(config=configuration)
     download = tfds.download.DownloadConfig(manual_dir=data)
     try:

@@ -155,7 +155,8 @@ class LearningCurve(keras.callbacks.Callback):
         """The metric, and the level of a curriculum, against the sequences seen."""
         figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
         sequences = [point["sequences"] for point in self.points]
-        for name in (metric, f"validation_{metric}"):
+        names = (metric, f"validation_{metric}")
+        for name in filter(self.points[0].__contains__, names):
             values = [point[name] for point in self.points]
             axis.plot(sequences, values, label=name.replace("_", " "))
         axis.set_xlabel("sequences seen")

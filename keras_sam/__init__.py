@@ -23,6 +23,7 @@ from keras_sam._version import __version__  # noqa: E402
 from keras_sam.cells import (  # noqa: E402
     DAMCell,
     DNCCell,
+    MANNCell,
     MemoryCell,
     NTMCell,
     SAMCell,
@@ -32,6 +33,7 @@ from keras_sam.export import export_saved_model, prefill  # noqa: E402
 from keras_sam.layers import (  # noqa: E402
     DAM,
     DNC,
+    MANN,
     NTM,
     SAM,
     SDNC,
@@ -47,6 +49,8 @@ __all__ = [
     "DAMCell",
     "DNC",
     "DNCCell",
+    "MANN",
+    "MANNCell",
     "MemoryCell",
     "MemoryRNN",
     "NTM",

@@ -3,6 +3,7 @@
 from keras_sam.layers.base import MemoryRNN
 from keras_sam.layers.dam import DAM
 from keras_sam.layers.dnc import DNC
+from keras_sam.layers.mann import MANN
 from keras_sam.layers.ntm import NTM
 from keras_sam.layers.sam import SAM
 from keras_sam.layers.sdnc import SDNC
@@ -13,6 +14,7 @@ from keras_sam.layers.think_steps import ThinkSteps
 __all__ = [
     "DAM",
     "DNC",
+    "MANN",
     "NTM",
     "SAM",
     "SDNC",
