@@ -157,7 +157,7 @@ def run_settings(recipe, cell, seed):
     The number of epochs does: the learning rate falls over all of them.
     """
     parts = ("task", "layer", "training", "stream", "evaluation", "curriculum")
-    parts += ("embedding",)
+    parts += ("embedding", "images")
     return {"cell": cell, "seed": seed, **{name: recipe.get(name) for name in parts}}
 
 
@@ -185,6 +185,10 @@ def make_problem(recipe, seed, data=None):
         from babi import BabiProblem  # needs tensorflow-datasets
 
         return BabiProblem(recipe, seed, data)
+    if recipe["task"] == "omniglot":
+        from omniglot import OmniglotProblem
+
+        return OmniglotProblem(recipe, seed, data)
     return SequenceProblem(recipe, seed)
 
 

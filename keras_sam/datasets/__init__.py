@@ -26,6 +26,7 @@ from keras_sam.datasets.dynamic_ngrams_task import (
     DynamicNgramsTask,
     DynamicNgramsTaskConfig,
 )
+from keras_sam.datasets.omniglot import omniglot_images
 from keras_sam.datasets.order_recall_task import OrderRecallTask, OrderRecallTaskConfig
 from keras_sam.datasets.priority_sort_task import (
     PrioritySortTask,
@@ -48,4 +49,5 @@ __all__ = [
     "PrioritySortTaskConfig",
     "RepeatCopyTask",
     "RepeatCopyTaskConfig",
+    "omniglot_images",
 ]
