@@ -1,5 +1,7 @@
 """A few stories in the form of bAbI's files, for all 20 tasks."""
 
+from keras_sam.datasets import babi_task_3
+
 PEOPLE = ("Mary", "John", "Sandra")
 PLACES = ("park", "office", "hallway", "cinema")
 
@@ -19,7 +21,11 @@ def write_babi(folder, sizes=("en-valid-10k",), stories=6, but=()):
             for shift, split in enumerate(("train", "valid", "test")):
                 if f"qa{task}_{split}.txt" not in but:
                     path = folder / size / f"qa{task}_{split}.txt"
-                    path.write_text(babi_text(stories, task + shift))
+                    if task == 3:
+                        text = task_3_text(stories, seed=shift)
+                    else:
+                        text = babi_text(stories, task + shift)
+                    path.write_text(text)
 
 
 def babi_text(stories, shift=0):
@@ -34,4 +40,14 @@ def babi_text(stories, shift=0):
             f"4 {PEOPLE[(i + 1) % 3]} got the milk.",
             f"5 What is {PEOPLE[(i + 1) % 3]} carrying?\tmilk,apple\t4",
         ]
+    return "\n".join(lines) + "\n"
+
+
+def task_3_text(stories, seed):
+    """Stories that the simulator of task 3 understands."""
+    lines = []
+    for story in babi_task_3.training_stories(stories, [], seed=seed):
+        for number, (sentence, answer) in enumerate(story, 1):
+            ending = f"\t{answer}\t1" if answer else ""
+            lines.append(f"{number} {sentence}{ending}")
     return "\n".join(lines) + "\n"

@@ -88,6 +88,10 @@ def test_generated_stories_have_the_answers_of_the_simulator():
         assert len(asked) == babi_task_3.QUESTIONS
         assert babi_task_3.answers(line.text for line in story) == asked
         kinds |= {line.text.split()[1] for line in story if not line.answer}
+    babi_task_3.check_answers(stories)
+    with pytest.raises(ValueError, match="but the story has .*attic"):
+        told = [line._replace(answer="attic" if line.answer else "") for line in story]
+        babi_task_3.check_answers([told])
     verbs = (*babi_task_3.MOVES, *babi_task_3.GETS, *babi_task_3.DROPS)
     assert kinds == {verb.split()[0] for verb in verbs}
 

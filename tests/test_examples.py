@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import socket
 import sys
 import tomllib
@@ -12,6 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 import tensorflow as tf
+from babi_stories import write_babi
 from running import ROOT, run_script
 
 import keras_sam
@@ -95,6 +97,89 @@ def test_train_smoke_is_resumed_and_exports(tmp_path):
     assert (tmp_path / "curve.png").stat().st_size > 5_000
     assert "seed 0" in (tmp_path / "README.md").read_text()
     assert not (tmp_path / "backup").exists()
+
+
+def test_babi_smoke_is_resumed_and_answers_text(tmp_path, monkeypatch):
+    write_babi(tmp_path / "files", but=["qa3_train.txt"])
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
+    options = ("--smoke", "--task", "babi", "--cell", "ntm")
+    options += ("--data", tmp_path / "files", "--output", tmp_path / "run")
+    run_script("examples/train.py", *options, "--stop-after", "1")
+    output = run_script("examples/train.py", *options)
+    assert "Epoch 2/2" in output and "Epoch 1/2" not in output
+    assert "SavedModel in a new process:" in output
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    errors = results["test"]["errors"]
+    assert sorted(map(int, errors)) == [*range(1, 21)]
+    np.testing.assert_allclose(results["test"]["error"], np.mean([*errors.values()]))
+    assert 0.0 <= results["test"]["error_task_4_new_stories"] <= 1.0
+    # The first lesson has one task.
+    assert "validation_error_task_15" in results["curve"][0]
+    usage = (tmp_path / "run" / "README.md").read_text()
+    code = re.search("```python\n(.*?)```", usage, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+
+
+def test_missing_data_is_named(tmp_path):
+    error = run_script(
+        *("examples/train.py", "--task", "omniglot", "--data", tmp_path), status=1
+    )
+    assert "images_background.zip. Download it from http" in error
+    error = run_script(
+        *("examples/train.py", "--task", "babi", "--data", tmp_path / "no"), status=1
+    )
+    assert "--data must be a folder" in error and "Traceback" not in error
+
+
+def test_text_becomes_the_words_of_training(import_example):
+    babi = import_example("babi")
+    told = ["Mary got the milk.", "Where is the 3rd milk?"]
+    vocabulary = babi.Vocabulary([(1, told, ["", "park"])])
+    words, steps = babi.text_to_words(
+        tf.constant(["\n".join(told), "Where is John?  \n"]),
+        babi.word_table(vocabulary),
+        vocabulary.positions,
+    )
+    assert steps.numpy().tolist() == [2, 1]
+    for row, text in zip(words[0].numpy(), told, strict=True):
+        np.testing.assert_array_equal(row, vocabulary.sentence(text))
+    john = vocabulary.sentence("Where is John?")
+    np.testing.assert_array_equal(words[1, 0], john)
+    assert john[2] == vocabulary.words.index(babi.UNKNOWN)
+
+
+def test_drawn_stories_are_whole_and_of_one_task(import_example):
+    babi = import_example("babi")
+    stories = [
+        (task, [f"Place {task} {i}.", *["Filler."] * i, "Where?"], ["", *[""] * i, "x"])
+        for task in (1, 2)
+        for i in range(12)
+    ]
+    vocabulary = babi.Vocabulary(stories)
+    arrays = babi.Stories(stories, vocabulary, max_steps=10)
+    words, answers, weights = arrays.draw(np.random.default_rng(0), 2, 5)
+    assert words.shape[:2] in ((5, 8), (5, 12)) and weights.sum() == 5
+    assert (words[:, 0, 1] == vocabulary.words.index("2")).all()
+    # Longer ones than 10 steps have no question left; the last batch is filled up.
+    batches = list(arrays.batches(1, 4))
+    assert sum(batch.weights.sum() for batch in batches) == 9
+    assert {len(batch.words) for batch in batches} == {4}
+
+
+def test_instances_of_a_label(import_example):
+    instances = import_example("omniglot").instances
+    targets = np.eye(3)[[[0, 1, 0, 0, 2, 1]]]
+    weights = np.array([[1, 1, 1, 1, 1, 0]])
+    assert instances(targets, weights).tolist() == [[0, 0, 1, 2, 0, -1]]
+
+
+def test_held_rate(import_example):
+    rate = import_example("training").HeldRate(
+        2.0, steps=30, warmup=4, held=2 / 3, final_rate=0.1
+    )
+    values = [float(rate(step)) for step in (0, 4, 20, 25, 30, 40)]
+    np.testing.assert_allclose(values, [0.4, 2.0, 2.0, 1.1, 0.2, 0.2], rtol=1e-5)
 
 
 def test_results_of_another_run_are_not_overwritten(import_example, tmp_path):

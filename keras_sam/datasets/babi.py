@@ -7,11 +7,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_sam.arguments import check_option
-from keras_sam.datasets import babi_files
-from keras_sam.datasets.babi_task_3 import training_stories
+from keras_sam.datasets import babi_files, babi_task_3
 
 _URL = "http://www.thespermwhale.com/jaseweston/babi/tasks_1-20_v1-2.tar.gz"
 _FOLDERS = {"10k": "en-valid-10k", "1k": "en-valid"}
+# As many as there are official ones, of five questions each.
+_GENERATED_STORIES = {"10k": 1800, "1k": 180}
 # What asks a network that reads words for a word of the answer (Graves et al. 2016).
 ANSWER_STEP = "-"
 
@@ -89,8 +90,9 @@ class Babi(tfds.core.GeneratorBasedBuilder):
     Configurations: `"sentences_10k"` (the default), `"words_10k"`, `"sentences_1k"`,
     `"words_1k"`, and each of them with `_generated_3` at its end, of which the training
     stories of task 3 are not the official ones but made by
-    `keras_sam.datasets.babi_task_3`. Splits: `train`, `validation` and `test`, the
-    official ones.
+    `keras_sam.datasets.babi_task_3`. None of them is an official one of `validation` or
+    `test`, and the simulator has to give all answers of these. Splits: `train`,
+    `validation` and `test`, the official ones.
 
     An example is a whole story, with all its questions:
 
@@ -122,6 +124,7 @@ class Babi(tfds.core.GeneratorBasedBuilder):
     Raises:
         FileNotFoundError: When the data is prepared, if `manual_dir` has some of the
             files but not all, or has none and the download fails.
+        ValueError: When the data is prepared, if a file is none of bAbI.
 
     Reference: Weston et al. 2015 (https://arxiv.org/abs/1502.05698). The data is under
     CC BY 3.0.
@@ -206,19 +209,11 @@ class Babi(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, texts, split):
         folder = _FOLDERS[self.builder_config.size]
         for task in babi_files.TASKS:
-            name = babi_files.file_name(folder, task, split)
-            if name in texts:
-                stories = babi_files.parse(texts[name])
+            text = texts.get(babi_files.file_name(folder, task, split))
+            if text is None:
+                stories = self._stories_of_task_3(texts)
             else:
-                held_out = [
-                    story
-                    for other in ("validation", "test")
-                    for story in babi_files.parse(
-                        texts[babi_files.file_name(folder, task, other)]
-                    )
-                ]
-                count = {"10k": 1800, "1k": 180}[self.builder_config.size]
-                stories = training_stories(count, held_out)
+                stories = babi_files.parse(text)
             for number, story in enumerate(stories):
                 steps = (
                     story if self.builder_config.form == "sentences" else spell(story)
@@ -228,6 +223,19 @@ class Babi(tfds.core.GeneratorBasedBuilder):
                     f"{task:02}_{number:05}",
                     {"task": task, "inputs": inputs, "answers": answers},
                 )
+
+    def _stories_of_task_3(self, texts):
+        """Generated training stories, none of which is a held-out one."""
+        folder = _FOLDERS[self.builder_config.size]
+        held_out = [
+            story
+            for split in ("validation", "test")
+            for story in babi_files.parse(texts[babi_files.file_name(folder, 3, split)])
+        ]
+        babi_task_3.check_answers(held_out)
+        return babi_task_3.training_stories(
+            _GENERATED_STORIES[self.builder_config.size], held_out
+        )
 
 
 def spell(story):

@@ -106,6 +106,26 @@ def answers(sentences):
     return found
 
 
+def check_answers(stories):
+    """Checks that the simulator gives the answers that stories of task 3 have.
+
+    Args:
+        stories: Lists of `keras_sam.datasets.babi_files.Line`, such as the official
+            ones.
+
+    Raises:
+        ValueError: If it does not, or a sentence is none of task 3.
+    """
+    for told in stories:
+        expected = [line.answer for line in told if line.answer]
+        simulated = answers([line.text for line in told])
+        if simulated != expected:
+            raise ValueError(
+                f"The simulator answers {simulated}, but the story has {expected}: "
+                + " ".join(line.text for line in told)
+            )
+
+
 def _understood(sentence):
     """What a sentence says: a kind of event, and who, what or where."""
     question = re.fullmatch(r"Where was the (\w+) before the (\w+)\?", sentence)
