@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from training import held_rate
+from training import held_rate, set_interface_bias
 
 import keras_sam
 import keras_sam.datasets
@@ -296,6 +296,7 @@ class BabiProblem:
         self.seed = seed
         self.batch_size = recipe["training"]["batch_size"]
         self._embedding = recipe["embedding"]
+        self._interface_bias = recipe.get("interface_bias", {})
         loaded = load_stories(stream["configuration"], data, ["train", "validation"])
         self._read = lambda split: load_stories(stream["configuration"], data, [split])
         self.vocabulary = Vocabulary(loaded[0])
@@ -355,7 +356,11 @@ class BabiProblem:
         return {}
 
     def make_model(self, cell, layer):
-        return make_model(cell, layer, self._embedding, self.vocabulary)
+        model = make_model(cell, layer, self._embedding, self.vocabulary)
+        if cell != "lstm":
+            memory = model.get_layer("think_steps").layer
+            set_interface_bias(memory.cell, self._interface_bias)
+        return model
 
     def compile(self, model, training, steps):
         model.compile(

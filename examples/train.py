@@ -157,7 +157,7 @@ def run_settings(recipe, cell, seed):
     The number of epochs does: the learning rate falls over all of them.
     """
     parts = ("task", "layer", "training", "stream", "evaluation", "curriculum")
-    parts += ("embedding", "images")
+    parts += ("embedding", "images", "interface_bias")
     return {"cell": cell, "seed": seed, **{name: recipe.get(name) for name in parts}}
 
 

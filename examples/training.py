@@ -179,12 +179,33 @@ def load_variables(model, folder):
         variable.assign(value)
 
 
+def interface_end(cell):
+    """The layer that an interface vector goes through last."""
+    return getattr(cell, "interface_norm", cell.interface)
+
+
+def set_interface_bias(cell, biases):
+    """Gives parts of a cell's interface vector, by name, a bias to start from.
+
+    Args:
+        cell: A built cell of keras_sam.
+        biases: Dictionary from the name of a part, see `cell.interface_columns`, to a
+            number or to a list that is repeated for each head. Names that the cell does
+            not have are left out.
+    """
+    layer, columns = interface_end(cell), cell.interface_columns
+    *others, bias = layer.get_weights()
+    for name in set(biases) & set(columns):
+        part = columns[name]
+        bias[part] = np.resize(biases[name], part.stop - part.start)
+    layer.set_weights([*others, bias])
+
+
 @contextlib.contextmanager
 def writing_shut(model):
     """Within it the memory of the model's layer "memory" is not written to."""
     cell = model.get_layer("memory").cell
-    # What the interface goes through last.
-    layer = getattr(cell, "interface_norm", cell.interface)
+    layer = interface_end(cell)
     columns = cell.interface_columns
     shut = dict.fromkeys({"write_gate", "write_gates"} & set(columns), -20.0)
     if not shut:  # An NTM has no write gate: it erases nothing and adds nothing.

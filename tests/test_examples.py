@@ -417,6 +417,21 @@ def test_writing_shut(import_example, layer, options):
         np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.parametrize("normalize_interface", [False, True])
+def test_interface_bias(import_example, normalize_interface):
+    cell = keras_sam.SDNCCell(
+        4, 16, 4, read_heads=2, normalize_interface=normalize_interface
+    )
+    cell.build((None, 3))
+    biases = {"strengths": 4.0, "read_modes": [0.0, 2.0, 0.0], "no_such_part": 9.0}
+    import_example("training").set_interface_bias(cell, biases)
+    hidden = tf.zeros((1, 4))
+    parts = cell.split_interface(cell.project_interface(hidden))
+    assert parts["strengths"].numpy().tolist() == [[4.0, 4.0]]
+    assert parts["read_modes"].numpy().tolist() == [[0.0, 2.0, 0.0] * 2]
+    assert not parts["queries"].numpy().any()
+
+
 def test_recipes_are_of_existing_tasks(import_example):
     sequences = import_example("sequences")
     names = {recipe.stem for recipe in (EXAMPLES / "recipes").glob("*.toml")}
