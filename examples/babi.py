@@ -230,11 +230,39 @@ def make_model(cell, layer, embedding, vocabulary):
     return keras.Model(words, keras.layers.Dense(len(vocabulary.answers))(outputs))
 
 
+class PatientLessons(keras_sam.callbacks.LessonCurriculum):
+    """Lessons of which each ends after some epochs even if it is not learned.
+
+    Args:
+        lessons: Integer.
+        threshold: Number, see `keras_sam.callbacks.LessonCurriculum`.
+        patience: Integer, the epochs that a lesson may take.
+    """
+
+    STATE = ("level", "epochs")
+
+    def __init__(self, lessons, threshold, patience):
+        super().__init__(lessons, threshold, monitor="val_worst_accuracy")
+        self.patience = patience
+        self.epochs = 0  # of this lesson
+
+    def raise_level(self, level):
+        self.epochs = 0
+        super().raise_level(level)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs += 1
+        before = self.level
+        super().on_epoch_end(epoch, logs)
+        if self.level == before and self.epochs >= self.patience:
+            self.raise_level(self.level + 1)
+
+
 class TaskErrors(keras.callbacks.Callback):
     """The share of wrong answers to each task that is trained on, after each epoch.
 
     Adds to the logs `val_error_task_K`, their mean `val_error`, and
-    `val_worst_accuracy`, which a `LessonCurriculum` can monitor. Put it before other
+    `val_worst_accuracy`, which `PatientLessons` monitor. Put it before other
     callbacks.
 
     Args:
@@ -310,10 +338,10 @@ class BabiProblem:
             *recipe["curriculum"]["lessons"],
             stream.get("tasks", train.tasks),
         ]
-        self.curriculum = keras_sam.callbacks.LessonCurriculum(
+        self.curriculum = PatientLessons(
             len(self._lessons),
-            threshold=recipe["curriculum"]["threshold"],
-            monitor="val_worst_accuracy",
+            recipe["curriculum"]["threshold"],
+            recipe["curriculum"]["patience"],
         )
         self.errors = TaskErrors(
             validation, self.batch_size, stream["validation_stories"], self.tasks

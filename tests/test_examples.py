@@ -417,6 +417,16 @@ def test_writing_shut(import_example, layer, options):
         np.testing.assert_array_equal(before, after)
 
 
+def test_lessons_end_when_learned_or_after_their_epochs(import_example):
+    lessons = import_example("babi").PatientLessons(4, threshold=0.9, patience=2)
+    levels = []
+    for accuracy in (0.95, 0.5, 0.5, 0.5, 0.95, 0.5, 0.5, 0.5):
+        lessons.on_epoch_end(0, {"val_worst_accuracy": accuracy})
+        levels.append(lessons.level)
+    assert levels == [2, 2, 3, 3, 4, 4, 4, 4]
+    assert lessons.get_state().keys() == {"level", "epochs"}
+
+
 @pytest.mark.parametrize("normalize_interface", [False, True])
 def test_interface_bias(import_example, normalize_interface):
     cell = keras_sam.SDNCCell(
