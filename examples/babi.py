@@ -328,8 +328,10 @@ class BabiProblem:
         loaded = load_stories(stream["configuration"], data, ["train", "validation"])
         self._read = lambda split: load_stories(stream["configuration"], data, [split])
         self.vocabulary = Vocabulary(loaded[0])
-        # Some stories of task 4 are in the official test file as well.
-        self._seen = {story_text(story) for story in loaded[0] if story[0] == 4}
+        # Most stories of task 4's test are in these as well.
+        self._seen = {
+            story_text(story) for split in loaded for story in split if story[0] == 4
+        }
         train, validation = (
             Stories(split, self.vocabulary, stream["max_steps"]) for split in loaded
         )

@@ -22,7 +22,8 @@ questions about them, each of which has one answer. The splits are the official 
 with validation: of the 10,000 (or 1,000) training questions of a task 1,000 (or 100)
 are `validation`. `test` has 1,000 questions of each task.
 
-Of task 4, 691 stories are in `train` and in `test` as published.
+Of task 4, 691 different stories of `test`, 741 of its 1,000, are in `train` or
+`validation` as well.
 """
 
 _CITATION = """
