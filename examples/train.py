@@ -20,7 +20,6 @@ the same model while it writes nothing.
 """
 
 import argparse
-import inspect
 import itertools
 import json
 import os
@@ -32,18 +31,14 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import numpy as np
+from sequences import SequenceProblem
 from training import (
     RECIPES,
     LearningCurve,
-    Problem,
     current_recipe,
-    export,
     layer_arguments,
     load_variables,
-    make_model,
     read_recipe,
-    writing_shut,
 )
 
 import keras_sam
@@ -71,17 +66,7 @@ README = """# {title}
 `{command}`, seed {seed}: after {sequences:,} sequences, {metric} on unseen sequences:
 {value:.4f} (all of it: `results.json`; the curve: `curve.png`).
 
-```python
-import numpy as np
-import tensorflow as tf
-
-model = tf.saved_model.load("{folder}/1")
-inputs = np.zeros((1, 10, {channels}), "float32")  # batch, time, channels
-outputs = model.serve(inputs)
-```
-
-What the channels mean stands in the docstring of `keras_sam.tasks.{task}_task`.
-"""
+{usage}"""
 
 
 def parse_arguments(options=None):
@@ -102,6 +87,7 @@ def parse_arguments(options=None):
         metavar="NAME=VALUE",
         help="any argument of the layer, as TOML: --layer link_sharpening=true",
     )
+    add("--data", type=Path, help="folder of the files of a real data set")
     add("--seed", type=int, default=0)
     add("--output", type=Path, help="default: runs/TASK_CELL_SEED")
     add("--stop-after", type=int, help="stop after so many epochs; to be resumed")
@@ -152,8 +138,8 @@ def trained_model(folder):
     """The model that this script left in a folder."""
     results = json.loads((folder / "results.json").read_text())
     recipe = current_recipe(results["recipe"])
-    problem = Problem(recipe, results["seed"])
-    model = make_model(problem, cell_of(results), recipe["layer"])
+    problem = SequenceProblem(recipe, results["seed"])
+    model = problem.make_model(cell_of(results), recipe["layer"])
     load_variables(model, folder)
     return model
 
@@ -171,6 +157,7 @@ def run_settings(recipe, cell, seed):
     The number of epochs does: the learning rate falls over all of them.
     """
     parts = ("task", "layer", "training", "stream", "evaluation", "curriculum")
+    parts += ("embedding", "images", "interface_bias")
     return {"cell": cell, "seed": seed, **{name: recipe.get(name) for name in parts}}
 
 
@@ -192,94 +179,17 @@ def refuse_other_results(output, cell, settings):
     )
 
 
-def evaluate(model, problem, steps, **sizes):
-    """Loss and metric on so many batches of unseen sequences, of given sizes."""
-    data = problem.stream(1, **problem.evaluation | sizes)
-    return model.evaluate(data, steps=steps, return_dict=True, verbose=0)
+def make_problem(recipe, seed, data=None):
+    """The problem that a recipe describes; some of them need data."""
+    if recipe["task"] == "babi":
+        from babi import BabiProblem  # needs tensorflow-datasets
 
+        return BabiProblem(recipe, seed, data)
+    if recipe["task"] == "omniglot":
+        from omniglot import OmniglotProblem
 
-def evaluate_sizes(model, problem, recipe, steps, smoke=False):
-    """The same for each size that the recipe's table `test` names.
-
-    With `sequences` there, on about so many; with `memory_slots`, with so large a
-    memory. A list is of sizes, see `exactly`; all else are settings of the stream.
-    """
-    settings, results = dict(recipe.get("test", {})), {}
-    if "sequences" in settings:
-        sequences = settings.pop("sequences")
-        settings["batch_size"] = min(sequences, problem.batch_size)
-        steps = -(-sequences // problem.batch_size)
-    model = enlarged(model, problem, recipe, settings.pop("memory_slots", None))
-    sizes = {name: settings.pop(name) for name in tested_sizes(recipe)}
-    for name, values in sizes.items():
-        for size in values[:1] if smoke else values:
-            limits = exactly(problem.make, name, size)
-            results[f"{name} {size}"] = evaluate(
-                model, problem, steps, **settings, **limits
-            )
-    return results
-
-
-def exactly(make, name, size):
-    """What asks a stream for one size: its argument `lesson`, or `min_` and `max_`."""
-    if name in inspect.signature(make).parameters:
-        return {name: size}
-    return {f"min_{name}": size, f"max_{name}": size}
-
-
-def tested_sizes(recipe):
-    """The sizes that the recipe's table `test` names lists of."""
-    table = recipe.get("test", {})
-    return [name for name, value in table.items() if isinstance(value, list)]
-
-
-def enlarged(model, problem, recipe, memory_slots):
-    """The same model with so large a memory, ready for tests."""
-    if memory_slots is None:
-        return model
-    model = keras_sam.resize_memory(model, memory_slots)
-    problem.compile(model, recipe["training"], steps=1)
-    return model
-
-
-def evaluate_underground(model, problem, recipe, steps, smoke=False):
-    """The same on London's Underground, with other labels for each sequence.
-
-    The recipe's table `underground` names the lengths of the paths, and perhaps
-    `memory_slots`.
-    """
-    make = getattr(keras_sam.tasks, f"{recipe['task']}_sequences")
-    settings, sequences = recipe["underground"], steps * problem.batch_size
-    model = enlarged(model, problem, recipe, settings.get("memory_slots"))
-    results = {}
-    for length in settings["length"][: 1 if smoke else None]:
-        # Of a given graph, the lesson's lengths alone matter.
-        lesson = keras_sam.tasks.Lesson((43, 43), (1, 10), (length, length))
-        *data, weights = make(
-            problem.seed, [lesson] * sequences, keras_sam.tasks.underground()
-        )
-        results[f"length {length}"] = model.evaluate(
-            *data,
-            sample_weight=weights,
-            batch_size=problem.batch_size,
-            return_dict=True,
-            verbose=0,
-        )
-    return results
-
-
-def optimal_cost(model, data, steps, n=6):
-    """Bits per sequence that dynamic n-grams cost the model, and the least possible."""
-    cost, optimal, sequences = 0.0, 0.0, 0
-    for inputs, targets, weights in data.take(steps).as_numpy_iterator():
-        outputs = np.clip(model.predict_on_batch(inputs), 1e-7, 1 - 1e-7)
-        of_truth = np.where(targets > 0.5, outputs, 1 - outputs)[..., 0]
-        cost += float((-np.log2(of_truth) * weights).sum())
-        optimal += float(
-            (keras_sam.tasks.optimal_ngrams(targets, n)[1] * weights).sum()
-        )
-        sequences += len(inputs)
-    return {"cost_bits": cost / sequences, "optimal_cost_bits": optimal / sequences}
+        return OmniglotProblem(recipe, seed, data)
+    return SequenceProblem(recipe, seed)
 
 
 def main():
@@ -298,14 +208,13 @@ def main():
     output.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(arguments.seed)
 
-    problem = Problem(recipe, arguments.seed)
-    model = make_model(problem, arguments.cell, recipe["layer"])
+    problem = make_problem(recipe, arguments.seed, arguments.data)
+    model = problem.make_model(arguments.cell, recipe["layer"])
     model.summary()
     epochs, steps = training["epochs"], training["steps_per_epoch"]
     problem.compile(model, training, epochs * steps)
     curve = LearningCurve(steps * problem.batch_size)
-    callbacks = [problem.curriculum] if problem.curriculum else []
-    callbacks.append(curve)
+    callbacks = [*problem.callbacks, curve]
     run = keras_sam.callbacks.RunBackup(backup, callbacks, run_is)
     try:
         done = run.restore(model)
@@ -321,8 +230,7 @@ def main():
         steps_per_epoch=steps,
         initial_epoch=done,
         epochs=epochs,
-        validation_data=problem.stream(0, **problem.evaluation),
-        validation_steps=evaluation_steps,
+        **problem.validation(evaluation_steps),
         callbacks=[
             *callbacks,
             run,
@@ -341,29 +249,15 @@ def main():
         "parameters": model.count_params(),
         "training_sequences": curve.points[-1]["sequences"],
         "training_seconds": curve.points[-1]["seconds"],
-        "test": evaluate(model, problem, evaluation_steps),
-        "test_of_size": evaluate_sizes(
-            model, problem, recipe, evaluation_steps, smoke=arguments.smoke
-        ),
+        **problem.results(model, recipe, arguments.smoke),
     }
-    if "underground" in recipe:
-        results["underground"] = evaluate_underground(
-            model, problem, recipe, evaluation_steps, smoke=arguments.smoke
-        )
-    if task == "dynamic_ngrams":
-        n = problem.settings.get("n", 6)
-        results["test"] |= optimal_cost(model, problem.stream(1), evaluation_steps, n)
-    if arguments.cell != "lstm":
-        with writing_shut(model):
-            results["write_gate_shut"] = evaluate(model, problem, evaluation_steps)
     results["curve"] = curve.points
     (output / "results.json").write_text(json.dumps(results, indent=1))
     for name in ("test", "test_of_size", "underground", "write_gate_shut"):
         print(f"{name}: {json.dumps(results.get(name))}")
 
     curve.draw(problem.metric, output / "curve.png")
-    examples = next(problem.stream(1).as_numpy_iterator())[0]
-    export(model, examples, output)
+    usage = problem.export(model, output)
     readme = README.format(
         title=f"{arguments.cell} on {task}",
         command=results["command"],
@@ -371,9 +265,7 @@ def main():
         sequences=results["training_sequences"],
         metric=problem.metric.replace("_", " "),
         value=results["test"][problem.metric],
-        folder=output.name,
-        channels=problem.channels,
-        task=task,
+        usage=usage,
     )
     (output / "README.md").write_text(readme)
     # Only now is there nothing left to resume.

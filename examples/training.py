@@ -6,7 +6,6 @@ is not written to, and a SavedModel that is checked.
 
 import contextlib
 import inspect
-import itertools
 import subprocess
 import sys
 import time
@@ -73,83 +72,45 @@ def current_recipe(recipe):
     return recipe
 
 
-def digits_cross_entropy(y_true, y_pred):
-    """The cost of a step, `[batch, time]`: the sum over its digits, as in the paper."""
-    costs = keras.losses.categorical_crossentropy(y_true, y_pred)
-    return keras.ops.sum(costs, axis=-1)
+@keras.saving.register_keras_serializable(package="examples")
+class HeldRate(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that is warmed up, held, and then falls along a cosine.
+
+    Args:
+        rate: Number, what is held.
+        steps: Integer, of the whole training.
+        warmup: Integer, the steps in which the rate rises from 0.
+        held: Number, the share of the steps after which the rate begins to fall.
+        final_rate: Number, the share of the rate that is left in the end.
+    """
+
+    def __init__(self, rate, steps, warmup=0, held=2 / 3, final_rate=0.0):
+        self.rate, self.steps, self.warmup = rate, steps, warmup
+        self.held, self.final_rate = held, final_rate
+
+    def __call__(self, step):
+        step = tf.cast(step, tf.float32)
+        start = self.held * self.steps
+        fallen = tf.clip_by_value((step - start) / (self.steps - start), 0.0, 1.0)
+        share = 0.5 * (1.0 + tf.cos(np.pi * fallen))
+        share = self.final_rate + (1.0 - self.final_rate) * share
+        return self.rate * share * tf.minimum(1.0, (step + 1.0) / (self.warmup + 1.0))
+
+    def get_config(self):
+        return {
+            "rate": self.rate,
+            "steps": self.steps,
+            "warmup": self.warmup,
+            "held": self.held,
+            "final_rate": self.final_rate,
+        }
 
 
-class Problem:
-    """A task, its streams and its curriculum, if the recipe has one."""
-
-    def __init__(self, recipe, seed):
-        self.make = getattr(keras_sam.tasks, f"{recipe['task']}_task")
-        self.settings = recipe.get("stream", {})
-        # What of them is different for sequences that are not trained on.
-        self.evaluation = recipe.get("evaluation", {})
-        self.batch_size = recipe["training"]["batch_size"]
-        self.seed = seed
-        self.sizes = {}
-        self.curriculum = None
-        if "curriculum" in recipe:
-            settings = dict(recipe["curriculum"])
-            kind = getattr(keras_sam.callbacks, settings.pop("class"))
-            # The argument of the stream that the level is.
-            self.sizes = {settings.pop("argument"): lambda: self.curriculum.level}
-            self.curriculum = kind(**settings)
-        _, targets, _ = self.stream(0).element_spec
-        self.channels = self.stream(0).element_spec[0].shape[-1]
-        self.target_shape = tuple(targets.shape[2:])
-        self.is_classes = len(self.target_shape) > 1
-
-    def stream(self, number, batch_size=None, **settings):
-        """Stream `number` of this seed: all are different."""
-        seed = np.random.SeedSequence([self.seed, number]).generate_state(1)[0]
-        sizes = {**self.settings, **self.sizes, **settings}
-        return self.make(batch_size or self.batch_size, seed=int(seed), **sizes)
-
-    def training_data(self, steps, epoch=0):
-        """All batches from an epoch on, `steps` for each epoch.
-
-        Each epoch has a stream of its own: a run that goes on sees the sequences that
-        it would have seen without the interruption.
-        """
-
-        def batches():
-            for number in itertools.count(2 + epoch):
-                yield from self.stream(number).take(steps).as_numpy_iterator()
-
-        data = tf.data.Dataset.from_generator(
-            batches, output_signature=self.stream(0).element_spec
-        )
-        if self.curriculum is None:
-            return data.prefetch(tf.data.AUTOTUNE)
-        # Batches made ahead of time would be of the level of some steps ago.
-        options = tf.data.Options()
-        options.experimental_optimization.inject_prefetch = False
-        return data.with_options(options)
-
-    @property
-    def metric(self):
-        return "sequence_accuracy" if self.is_classes else "bit_errors"
-
-    def compile(self, model, training, steps):
-        schedule = keras.optimizers.schedules.CosineDecay(
-            training["learning_rate"], steps, alpha=training.get("final_rate", 0.0)
-        )
-        if self.is_classes:
-            loss, metric = digits_cross_entropy, "SequenceAccuracy"
-        else:
-            loss, metric = "binary_crossentropy", "BitErrors"
-        model.compile(
-            keras.optimizers.Adam(schedule, global_clipnorm=training["clip_norm"]),
-            loss=loss,
-            weighted_metrics=[getattr(keras_sam.metrics, metric)()],
-            # A curriculum has many lengths, and XLA compiles for each of them; a sparse
-            # layer compiles itself for few. XLA cannot compile a ScaNN index.
-            jit_compile=self.curriculum is None
-            and model.get_layer("memory").cell.supports_jit,
-        )
+def held_rate(training, steps):
+    """The schedule that a recipe's table `training` describes."""
+    names = ("warmup", "held", "final_rate")
+    given = {name: training[name] for name in names if name in training}
+    return HeldRate(training["learning_rate"], steps, **given)
 
 
 def layer_arguments(cell):
@@ -158,27 +119,6 @@ def layer_arguments(cell):
         return {"units"}
     parameters = inspect.signature(getattr(keras_sam, cell.upper())).parameters
     return set(parameters) - {"output_size", "return_sequences"}
-
-
-def make_model(problem, cell, layer):
-    """A cell's layer with the settings `layer`; an LSTM takes the units alone."""
-    width = int(np.prod(problem.target_shape))
-    if cell == "lstm":
-        layers = [
-            keras.layers.LSTM(layer["units"], return_sequences=True, name="memory"),
-            keras.layers.Dense(width),
-        ]
-    else:
-        layers = [
-            getattr(keras_sam, cell.upper())(
-                **layer, output_size=width, return_sequences=True, name="memory"
-            )
-        ]
-    if problem.is_classes:
-        layers.append(keras.layers.Reshape((-1, *problem.target_shape)))
-    activation = "softmax" if problem.is_classes else "sigmoid"
-    layers.append(keras.layers.Activation(activation, name="outputs"))
-    return keras.Sequential([keras.Input((None, problem.channels)), *layers])
 
 
 class LearningCurve(keras.callbacks.Callback):
@@ -215,7 +155,8 @@ class LearningCurve(keras.callbacks.Callback):
         """The metric, and the level of a curriculum, against the sequences seen."""
         figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
         sequences = [point["sequences"] for point in self.points]
-        for name in (metric, f"validation_{metric}"):
+        names = (metric, f"validation_{metric}")
+        for name in filter(self.points[0].__contains__, names):
             values = [point[name] for point in self.points]
             axis.plot(sequences, values, label=name.replace("_", " "))
         axis.set_xlabel("sequences seen")
@@ -238,12 +179,33 @@ def load_variables(model, folder):
         variable.assign(value)
 
 
+def interface_end(cell):
+    """The layer that an interface vector goes through last."""
+    return getattr(cell, "interface_norm", cell.interface)
+
+
+def set_interface_bias(cell, biases):
+    """Gives parts of a cell's interface vector, by name, a bias to start from.
+
+    Args:
+        cell: A built cell of keras_sam.
+        biases: Dictionary from the name of a part, see `cell.interface_columns`, to a
+            number or to a list that is repeated for each head. Names that the cell does
+            not have are left out.
+    """
+    layer, columns = interface_end(cell), cell.interface_columns
+    *others, bias = layer.get_weights()
+    for name in set(biases) & set(columns):
+        part = columns[name]
+        bias[part] = np.resize(biases[name], part.stop - part.start)
+    layer.set_weights([*others, bias])
+
+
 @contextlib.contextmanager
 def writing_shut(model):
     """Within it the memory of the model's layer "memory" is not written to."""
     cell = model.get_layer("memory").cell
-    # What the interface goes through last.
-    layer = getattr(cell, "interface_norm", cell.interface)
+    layer = interface_end(cell)
     columns = cell.interface_columns
     shut = dict.fromkeys({"write_gate", "write_gates"} & set(columns), -20.0)
     if not shut:  # An NTM has no write gate: it erases nothing and adds nothing.

@@ -23,13 +23,25 @@ from keras_sam._version import __version__  # noqa: E402
 from keras_sam.cells import (  # noqa: E402
     DAMCell,
     DNCCell,
+    MANNCell,
     MemoryCell,
     NTMCell,
     SAMCell,
     SDNCCell,
 )
 from keras_sam.export import export_saved_model, prefill  # noqa: E402
-from keras_sam.layers import DAM, DNC, NTM, SAM, SDNC, MemoryRNN  # noqa: E402
+from keras_sam.layers import (  # noqa: E402
+    DAM,
+    DNC,
+    MANN,
+    NTM,
+    SAM,
+    SDNC,
+    MemoryRNN,
+    SentenceEmbedding,
+    SinePositions,
+    ThinkSteps,
+)
 from keras_sam.resize import resize_memory  # noqa: E402
 
 __all__ = [
@@ -37,6 +49,8 @@ __all__ = [
     "DAMCell",
     "DNC",
     "DNCCell",
+    "MANN",
+    "MANNCell",
     "MemoryCell",
     "MemoryRNN",
     "NTM",
@@ -45,6 +59,9 @@ __all__ = [
     "SAMCell",
     "SDNC",
     "SDNCCell",
+    "SentenceEmbedding",
+    "SinePositions",
+    "ThinkSteps",
     "__version__",
     "callbacks",
     "export",

@@ -156,6 +156,28 @@ CASES = [
         counters=("usage",),
     ),
     Case(
+        "mann_lstm",
+        keras_sam.MANNCell,
+        keras_sam.MANN,
+        lambda rate: {"dropout": rate, "recurrent_dropout": rate},
+        counters=("usage",),
+    ),
+    Case(
+        "mann_all_options",
+        keras_sam.MANNCell,
+        keras_sam.MANN,
+        lambda rate: {
+            "controller": "dense",
+            "dropout": rate,
+            "usage_decay": 0.9,
+            "initial_memory": "learned",
+            "initial_read_vectors": "learned",
+            "output_size": 4,
+        },
+        counters=("usage",),
+        variant=True,
+    ),
+    Case(
         "sam_lstm",
         keras_sam.SAMCell,
         keras_sam.SAM,

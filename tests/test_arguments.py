@@ -20,11 +20,12 @@ FEATURES, BATCH, STEPS = 3, 2, 5
 NTM = (keras_sam.NTMCell, keras_sam.NTM)
 DNC = (keras_sam.DNCCell, keras_sam.DNC)
 DAM = (keras_sam.DAMCell, keras_sam.DAM)
+MANN = (keras_sam.MANNCell, keras_sam.MANN)
 SAM = (keras_sam.SAMCell, keras_sam.SAM)
 SDNC = (keras_sam.SDNCCell, keras_sam.SDNC)
-EVERY_CELL = [NTM[0], DNC[0], DAM[0], SAM[0], SDNC[0]]
-EVERY_LAYER = [NTM[1], DNC[1], DAM[1], SAM[1], SDNC[1]]
-EVERY_CLASS = [*NTM, *DNC, *DAM, *SAM, *SDNC]
+EVERY_CELL = [NTM[0], DNC[0], DAM[0], MANN[0], SAM[0], SDNC[0]]
+EVERY_LAYER = [NTM[1], DNC[1], DAM[1], MANN[1], SAM[1], SDNC[1]]
+EVERY_CLASS = [*NTM, *DNC, *DAM, *MANN, *SAM, *SDNC]
 SPARSE = [*SAM, *SDNC]
 ACCESS = [*DAM, *SPARSE]
 # The layers that compile themselves take seconds for it; few links for few slots.
@@ -159,6 +160,15 @@ def test_discounts_that_are_numbers_from_0_to_1(cls, value):
     assert type(discount) is float and discount == value
 
 
+@pytest.mark.parametrize("cls", MANN)
+def test_mann(cls):
+    for value in (-0.1, 1.0, None, "0.9"):
+        with refused("`usage_decay` must be a fraction in [0, 1)", f"={value!r}"):
+            make(cls, usage_decay=value)
+    with refused("`read_heads` must be at most `memory_slots`", "read_heads=8"):
+        make(cls, read_heads=8)
+
+
 @pytest.mark.parametrize("cls", SPARSE)
 @pytest.mark.parametrize("value", ["constant", "learned"])
 def test_initial_memory_of_a_sam(cls, value):
@@ -250,7 +260,7 @@ def test_clip_values_of_any_kind(cls, value):
 
 @pytest.mark.parametrize(
     ("cls", "field", "sizes"),
-    [(cls, "memory", {"memory_slots": 2**40}) for cls in (*NTM, *DAM)]
+    [(cls, "memory", {"memory_slots": 2**40}) for cls in (*NTM, *DAM, *MANN)]
     + [(cls, "link", {"memory_slots": 2**20}) for cls in DNC]
     + [(cls, "link", {"memory_slots": 2**40}) for cls in DNC]
     + [(cls, "memory", {"word_size": 2**40}) for cls in EVERY_CLASS]
@@ -360,7 +370,7 @@ def test_recurrent_dropout_with_a_dense_controller(cls):
 OPTIONS = [(cls, "initial_read_vectors", "'zeros', 'learned'") for cls in EVERY_CLASS]
 OPTIONS += [
     (cls, "initial_memory", "'constant', 'random', 'learned'")
-    for cls in (*NTM, *DNC, *DAM)
+    for cls in (*NTM, *DNC, *DAM, *MANN)
 ]
 OPTIONS += [(cls, "initial_addressing", "'learned', 'first_slot'") for cls in NTM]
 

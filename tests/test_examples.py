@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import socket
 import sys
 import tomllib
@@ -12,11 +13,14 @@ import nbformat
 import numpy as np
 import pytest
 import tensorflow as tf
+from babi_stories import write_babi
 from running import ROOT, run_script
 
 import keras_sam
 
 EXAMPLES = ROOT / "examples"
+# Recipes that need data.
+REAL_DATA = {"babi", "omniglot"}
 
 
 def test_copy_task_smoke(tmp_path):
@@ -95,6 +99,89 @@ def test_train_smoke_is_resumed_and_exports(tmp_path):
     assert not (tmp_path / "backup").exists()
 
 
+def test_babi_smoke_is_resumed_and_answers_text(tmp_path, monkeypatch):
+    write_babi(tmp_path / "files", but=["qa3_train.txt"])
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
+    options = ("--smoke", "--task", "babi", "--cell", "ntm")
+    options += ("--data", tmp_path / "files", "--output", tmp_path / "run")
+    run_script("examples/train.py", *options, "--stop-after", "1")
+    output = run_script("examples/train.py", *options)
+    assert "Epoch 2/2" in output and "Epoch 1/2" not in output
+    assert "SavedModel in a new process:" in output
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    errors = results["test"]["errors"]
+    assert sorted(map(int, errors)) == [*range(1, 21)]
+    np.testing.assert_allclose(results["test"]["error"], np.mean([*errors.values()]))
+    assert 0.0 <= results["test"]["error_task_4_new_stories"] <= 1.0
+    # The first lesson has one task.
+    assert "validation_error_task_15" in results["curve"][0]
+    usage = (tmp_path / "run" / "README.md").read_text()
+    code = re.search("```python\n(.*?)```", usage, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+
+
+def test_missing_data_is_named(tmp_path):
+    error = run_script(
+        *("examples/train.py", "--task", "omniglot", "--data", tmp_path), status=1
+    )
+    assert "images_background.zip. Download it from http" in error
+    error = run_script(
+        *("examples/train.py", "--task", "babi", "--data", tmp_path / "no"), status=1
+    )
+    assert "--data must be a folder" in error and "Traceback" not in error
+
+
+def test_text_becomes_the_words_of_training(import_example):
+    babi = import_example("babi")
+    told = ["Mary got the milk.", "Where is the 3rd milk?"]
+    vocabulary = babi.Vocabulary([(1, told, ["", "park"])])
+    words, steps = babi.text_to_words(
+        tf.constant(["\n".join(told), "Where is John?  \n"]),
+        babi.word_table(vocabulary),
+        vocabulary.positions,
+    )
+    assert steps.numpy().tolist() == [2, 1]
+    for row, text in zip(words[0].numpy(), told, strict=True):
+        np.testing.assert_array_equal(row, vocabulary.sentence(text))
+    john = vocabulary.sentence("Where is John?")
+    np.testing.assert_array_equal(words[1, 0], john)
+    assert john[2] == vocabulary.words.index(babi.UNKNOWN)
+
+
+def test_drawn_stories_are_whole_and_of_one_task(import_example):
+    babi = import_example("babi")
+    stories = [
+        (task, [f"Place {task} {i}.", *["Filler."] * i, "Where?"], ["", *[""] * i, "x"])
+        for task in (1, 2)
+        for i in range(12)
+    ]
+    vocabulary = babi.Vocabulary(stories)
+    arrays = babi.Stories(stories, vocabulary, max_steps=10)
+    words, answers, weights = arrays.draw(np.random.default_rng(0), 2, 5)
+    assert words.shape[:2] in ((5, 8), (5, 12)) and weights.sum() == 5
+    assert (words[:, 0, 1] == vocabulary.words.index("2")).all()
+    # Longer ones than 10 steps have no question left; the last batch is filled up.
+    batches = list(arrays.batches(1, 4))
+    assert sum(batch.weights.sum() for batch in batches) == 9
+    assert {len(batch.words) for batch in batches} == {4}
+
+
+def test_instances_of_a_label(import_example):
+    instances = import_example("omniglot").instances
+    targets = np.eye(3)[[[0, 1, 0, 0, 2, 1]]]
+    weights = np.array([[1, 1, 1, 1, 1, 0]])
+    assert instances(targets, weights).tolist() == [[0, 0, 1, 2, 0, -1]]
+
+
+def test_held_rate(import_example):
+    rate = import_example("training").HeldRate(
+        2.0, steps=30, warmup=4, held=2 / 3, final_rate=0.1
+    )
+    values = [float(rate(step)) for step in (0, 4, 20, 25, 30, 40)]
+    np.testing.assert_allclose(values, [0.4, 2.0, 2.0, 1.1, 0.2, 0.2], rtol=1e-5)
+
+
 def test_results_of_another_run_are_not_overwritten(import_example, tmp_path):
     train = import_example("train")
     recipe = {"task": "copy", "layer": {"units": 4}, "test": {"length": [9]}}
@@ -140,7 +227,7 @@ def test_committed_recipes_with_held_out_load(import_example, name):
     train = import_example("train")
     folder = ROOT / "saved_models" / name
     recipe = json.loads((folder / "results.json").read_text())["recipe"]
-    problem = train.Problem(train.current_recipe(recipe), 0)
+    problem = train.SequenceProblem(train.current_recipe(recipe), 0)
     assert problem.evaluation == recipe["held_out"] != {}
     assert train.trained_model(folder).count_params() > 0
 
@@ -225,11 +312,11 @@ def test_recipe_settings_of_one_cell(import_example, tmp_path):
     }
 
 
-@pytest.mark.parametrize("sequences, batch_size, batches", [(6, 3, 2), (2, 2, 1)])
+@pytest.mark.parametrize("count, batch_size, batches", [(6, 3, 2), (2, 2, 1)])
 def test_sizes_are_tested_with_what_the_recipe_names(
-    import_example, sequences, batch_size, batches
+    import_example, count, batch_size, batches
 ):
-    train, training = import_example("train"), import_example("training")
+    sequences = import_example("sequences")
     recipe = {
         "task": "associative_recall",
         "layer": {"units": 8, "memory_slots": 4, "word_size": 8, "read_heads": 1},
@@ -237,13 +324,13 @@ def test_sizes_are_tested_with_what_the_recipe_names(
         "test": {
             "items": [4],
             "memory_slots": 64,
-            "sequences": sequences,
+            "sequences": count,
             "queries": 2,
         },
     }
-    problem = training.Problem(recipe, seed=0)
-    model = training.make_model(problem, "sam", recipe["layer"])
-    (result,) = train.evaluate_sizes(model, problem, recipe, steps=1).values()
+    problem = sequences.SequenceProblem(recipe, seed=0)
+    model = problem.make_model("sam", recipe["layer"])
+    (result,) = sequences.evaluate_sizes(model, problem, recipe, steps=1).values()
     # By hand: all of four items. With 4 slots the outputs are others.
     resized, losses = keras_sam.resize_memory(model, 64), []
     data = keras_sam.tasks.associative_recall_task(
@@ -260,36 +347,36 @@ def test_sizes_are_tested_with_what_the_recipe_names(
 
 
 def test_each_size_is_tested_alone(import_example):
-    train, training = import_example("train"), import_example("training")
+    sequences = import_example("sequences")
     recipe = {
         "task": "repeat_copy",
         "layer": {"units": 4},
         "training": {"batch_size": 3, "learning_rate": 0.0, "clip_norm": 1.0},
         "test": {"length": [2], "repeats": [5]},
     }
-    problem = training.Problem(recipe, seed=0)
-    model = training.make_model(problem, "lstm", recipe["layer"])
+    problem = sequences.SequenceProblem(recipe, seed=0)
+    model = problem.make_model("lstm", recipe["layer"])
     problem.compile(model, recipe["training"], steps=1)
-    results = train.evaluate_sizes(model, problem, recipe, steps=2)
+    results = sequences.evaluate_sizes(model, problem, recipe, steps=2)
     for (name, size), result in zip(
         [("length", 2), ("repeats", 5)], results.values(), strict=True
     ):
         limits = {f"min_{name}": size, f"max_{name}": size}
-        assert result == train.evaluate(model, problem, 2, **limits)
+        assert result == sequences.evaluate(model, problem, 2, **limits)
 
 
 def test_the_underground_is_asked_for_paths_of_the_length(import_example):
-    train, training = import_example("train"), import_example("training")
+    sequences = import_example("sequences")
     recipe = {
         "task": "traversal",
         "layer": {"units": 4},
         "training": {"batch_size": 2, "learning_rate": 0.0, "clip_norm": 1.0},
         "underground": {"length": [2, 3]},
     }
-    problem = training.Problem(recipe, seed=1)
-    model = training.make_model(problem, "lstm", recipe["layer"])
+    problem = sequences.SequenceProblem(recipe, seed=1)
+    model = problem.make_model("lstm", recipe["layer"])
     problem.compile(model, recipe["training"], steps=1)
-    results = train.evaluate_underground(model, problem, recipe, steps=2)
+    results = sequences.evaluate_underground(model, problem, recipe, steps=2)
     for length, result in zip((2, 3), results.values(), strict=True):
         lessons = [keras_sam.tasks.Lesson((43, 43), (1, 10), (length, length))] * 4
         x, y, weights = keras_sam.tasks.traversal_sequences(
@@ -297,7 +384,7 @@ def test_the_underground_is_asked_for_paths_of_the_length(import_example):
         )
         # 214 connections, the path, its answer and the end of it; others each time.
         assert x.shape[1] == 214 + 2 * length + 1 and (x[0] != x[1]).any()
-        costs = training.digits_cross_entropy(y, model(x)) * weights
+        costs = sequences.digits_cross_entropy(y, model(x)) * weights
         np.testing.assert_allclose(result["loss"], np.mean(costs), rtol=1e-5)
 
 
@@ -330,17 +417,43 @@ def test_writing_shut(import_example, layer, options):
         np.testing.assert_array_equal(before, after)
 
 
+def test_lessons_end_when_learned_or_after_their_epochs(import_example):
+    lessons = import_example("babi").PatientLessons(4, threshold=0.9, patience=2)
+    levels = []
+    for accuracy in (0.95, 0.5, 0.5, 0.5, 0.95, 0.5, 0.5, 0.5):
+        lessons.on_epoch_end(0, {"val_worst_accuracy": accuracy})
+        levels.append(lessons.level)
+    assert levels == [2, 2, 3, 3, 4, 4, 4, 4]
+    assert lessons.get_state().keys() == {"level", "epochs"}
+
+
+@pytest.mark.parametrize("normalize_interface", [False, True])
+def test_interface_bias(import_example, normalize_interface):
+    cell = keras_sam.SDNCCell(
+        4, 16, 4, read_heads=2, normalize_interface=normalize_interface
+    )
+    cell.build((None, 3))
+    biases = {"strengths": 4.0, "read_modes": [0.0, 2.0, 0.0], "no_such_part": 9.0}
+    import_example("training").set_interface_bias(cell, biases)
+    hidden = tf.zeros((1, 4))
+    parts = cell.split_interface(cell.project_interface(hidden))
+    assert parts["strengths"].numpy().tolist() == [[4.0, 4.0]]
+    assert parts["read_modes"].numpy().tolist() == [[0.0, 2.0, 0.0] * 2]
+    assert not parts["queries"].numpy().any()
+
+
 def test_recipes_are_of_existing_tasks(import_example):
-    train = import_example("train")
+    sequences = import_example("sequences")
     names = {recipe.stem for recipe in (EXAMPLES / "recipes").glob("*.toml")}
+    names -= REAL_DATA
     streams = {name.removesuffix("_task") for name in dir(keras_sam.tasks)}
     for name in names:
         recipe = tomllib.loads((EXAMPLES / "recipes" / f"{name}.toml").read_text())
         make = getattr(keras_sam.tasks, f"{recipe['task']}_task")
         make(2, **recipe["stream"])
         make(2, **recipe["stream"] | recipe.get("evaluation", {}))
-        for size in train.tested_sizes(recipe):
-            asked = set(train.exactly(make, size, 1))
+        for size in sequences.tested_sizes(recipe):
+            asked = set(sequences.exactly(make, size, 1))
             assert asked <= set(inspect.signature(make).parameters)
         if "curriculum" in recipe:
             settings = dict(recipe["curriculum"])
@@ -350,7 +463,7 @@ def test_recipes_are_of_existing_tasks(import_example):
             kind(**settings)
     # Every task has one.
     tasks = {name for name in streams if f"{name}_task" in keras_sam.tasks.__all__}
-    assert tasks <= names
+    assert tasks <= names | REAL_DATA
 
 
 def test_quickstart_notebook():

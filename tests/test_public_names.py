@@ -6,9 +6,10 @@ import pytest
 
 import keras_sam
 
-CELLS = ["NTM", "DNC", "DAM", "SAM", "SDNC"]
+CELLS = ["NTM", "DNC", "DAM", "SAM", "SDNC", "MANN"]
 TASKS = [
     *("associative_recall", "copy", "dynamic_ngrams", "family_tree", "inference"),
+    "omniglot",
     *("order_recall", "priority_sort", "repeat_copy", "shortest_path", "traversal"),
 ]
 NAMES = {
@@ -16,6 +17,7 @@ NAMES = {
         *CELLS,
         *(f"{cell}Cell" for cell in CELLS),
         *("MemoryCell", "MemoryRNN"),
+        *("SentenceEmbedding", "SinePositions", "ThinkSteps"),
         *("callbacks", "export", "index", "metrics", "ops", "tasks", "visualize"),
         *("export_saved_model", "prefill", "resize_memory", "__version__"),
     ],

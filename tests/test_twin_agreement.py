@@ -1,4 +1,4 @@
-"""The NTM, DNC and DAM cells against the NumPy twins, in value and in gradient.
+"""The NTM, DNC, DAM and MANN cells against the NumPy twins, in value and in gradient.
 
 Weights are random and large enough for gates to open and close and weightings to
 be sharp and blurred. Some such networks are chaotic, and some bring the usage of two
@@ -9,9 +9,9 @@ rounding decides nothing.
 import numpy as np
 import pytest
 import tensorflow as tf
-from reference import dam, dnc, ntm
+from reference import dam, dnc, mann, ntm
 
-from keras_sam import DAM, DNC, NTM
+from keras_sam import DAM, DNC, MANN, NTM
 from keras_sam import ops as cell_ops
 
 BATCH, STEPS, FEATURES, UNITS, OUTPUTS = 3, 20, 5, 7, 4
@@ -20,13 +20,14 @@ TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 # Slots whose usages differ by less rank by number, or by rounding.
 CLOSE_USAGES = 3e-5
 
-TWINS = {"ntm": ntm, "dnc": dnc, "dam": dam}
-LAYERS = {"ntm": NTM, "dnc": DNC, "dam": DAM}
+TWINS = {"ntm": ntm, "dnc": dnc, "dam": dam, "mann": mann}
+LAYERS = {"ntm": NTM, "dnc": DNC, "dam": DAM, "mann": MANN}
 NTM_FIELDS = ("memory", "read_weights", "write_weights", "read_vectors")
 FIELDS = {
     "ntm": NTM_FIELDS,
     "dnc": (*NTM_FIELDS, "usage", "link", "precedence"),
     "dam": ("memory", "read_weights", "read_vectors", "usage"),
+    "mann": ("memory", "read_weights", "read_vectors", "usage"),
 }
 
 NTM_CASES = {
@@ -117,16 +118,31 @@ DAM_CASES = {
     "learned reads": {"given_memory": GIVEN, "initial_read_vectors": "learned"},
     "learned memory": {"initial_memory": "learned", "write_heads": 2},
 }
+MANN_CASES = {
+    "lstm": {"given_memory": GIVEN},
+    "dense, 3 heads": {
+        "given_memory": GIVEN[:, :5],
+        "controller": "dense",
+        "read_heads": 3,
+    },
+    "one head": {"given_memory": GIVEN[0, :4], "read_heads": 1, "usage_decay": 0.8},
+    "fresh": {},
+    "clip": {"given_memory": GIVEN, "clip_value": 0.8},
+    "learned reads": {"given_memory": GIVEN, "initial_read_vectors": "learned"},
+    "learned memory": {"initial_memory": "learned"},
+}
 CASES = [("ntm", name) for name in NTM_CASES]
 CASES += [("dnc", name) for name in DNC_CASES]
 CASES += [("dam", name) for name in DAM_CASES]
+CASES += [("mann", name) for name in MANN_CASES]
 
 
 def options_of(kind, name):
     if kind == "ntm":
         return NTM_CASES[name]
-    if kind == "dam":
-        return {"read_heads": 2, **DAM_CASES[name]}
+    if kind in ("dam", "mann"):
+        cases = DAM_CASES if kind == "dam" else MANN_CASES
+        return {"read_heads": 2, **cases[name]}
     # The constant memory of an untouched DNC leaves the order of its slots to
     # rounding: no twin could follow.
     return {"read_heads": 2, "initial_memory": "random", **DNC_CASES[name]}
@@ -179,14 +195,15 @@ def run_twin(kind, options, weights, inputs):
         for name, value in options.items()
         if not name.startswith("initial_") and name != "link_gradients"
     }
-    own_memory = kind == "dam" and "initial_memory" in weights
-    if own_memory:  # DAM's twin knows given rows alone.
+    own_memory = kind in ("dam", "mann") and "initial_memory" in weights
+    if own_memory:  # These twins know given rows alone.
         options["given_memory"] = weights["initial_memory"]
     trace = TWINS[kind].run(
         weights, inputs, memory_slots=SLOTS, word_size=WORDS, **options
     )
     if own_memory:  # All of them start with a usage of 1, the cell's own with 0.
-        kept = options.get("discount", 0.99) ** np.arange(1, inputs.shape[1] + 1)
+        discount = options.get("discount", options.get("usage_decay", 0.99))
+        kept = discount ** np.arange(1, inputs.shape[1] + 1)
         trace["usage"] -= kept[:, np.newaxis]
     return trace
 
@@ -201,7 +218,10 @@ def usages_are_close(kind, options, trace):
     if kind == "dnc":
         return np.min(gaps) < CLOSE_USAGES
     # Only the least used slots count; equal ones are so for the cell as well.
-    counting = np.arange(SLOTS - 1) < options.get("write_heads", 1)
+    writes = options.get("write_heads", 1)
+    if kind == "mann":
+        writes = options["read_heads"]
+    counting = np.arange(SLOTS - 1) < writes
     return np.any(
         counting & (gaps > 0.0) & (gaps < CLOSE_USAGES * (1.0 + usage[..., 1:]))
     )
@@ -317,7 +337,8 @@ def test_every_step_is_that_of_the_twin(kind, name, dtype):
 @pytest.mark.parametrize(
     "kind, name",
     [("ntm", "lstm"), ("dnc", "every option")]
-    + [("dam", name) for name in ("lstm", "dense, 3 heads", "one head", "fresh")],
+    + [("dam", name) for name in ("lstm", "dense, 3 heads", "one head", "fresh")]
+    + [("mann", name) for name in ("lstm", "one head")],
 )
 def test_the_layer_and_its_trace_are_the_twin_too(kind, name):
     options = options_of(kind, name)
@@ -326,7 +347,7 @@ def test_the_layer_and_its_trace_are_the_twin_too(kind, name):
 
     trace = layer.trace(inputs, initial_state)
     fields = set(FIELDS[kind]) - {"memory", "link"}
-    if kind == "dam":
+    if kind in ("dam", "mann"):
         fields |= {"write_weights", "least_used_slots"}
     assert fields < set(trace)
     for field in ("outputs", *fields):

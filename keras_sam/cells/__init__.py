@@ -3,8 +3,17 @@
 from keras_sam.cells.base import MemoryCell
 from keras_sam.cells.dam import DAMCell
 from keras_sam.cells.dnc import DNCCell
+from keras_sam.cells.mann import MANNCell
 from keras_sam.cells.ntm import NTMCell
 from keras_sam.cells.sam import SAMCell
 from keras_sam.cells.sdnc import SDNCCell
 
-__all__ = ["DAMCell", "DNCCell", "MemoryCell", "NTMCell", "SAMCell", "SDNCCell"]
+__all__ = [
+    "DAMCell",
+    "DNCCell",
+    "MANNCell",
+    "MemoryCell",
+    "NTMCell",
+    "SAMCell",
+    "SDNCCell",
+]

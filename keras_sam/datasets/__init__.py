@@ -20,11 +20,13 @@ from keras_sam.datasets.associative_recall_task import (
     AssociativeRecallTask,
     AssociativeRecallTaskConfig,
 )
+from keras_sam.datasets.babi import Babi, BabiConfig
 from keras_sam.datasets.copy_task import CopyTask, CopyTaskConfig
 from keras_sam.datasets.dynamic_ngrams_task import (
     DynamicNgramsTask,
     DynamicNgramsTaskConfig,
 )
+from keras_sam.datasets.omniglot import omniglot_images
 from keras_sam.datasets.order_recall_task import OrderRecallTask, OrderRecallTaskConfig
 from keras_sam.datasets.priority_sort_task import (
     PrioritySortTask,
@@ -35,6 +37,8 @@ from keras_sam.datasets.repeat_copy_task import RepeatCopyTask, RepeatCopyTaskCo
 __all__ = [
     "AssociativeRecallTask",
     "AssociativeRecallTaskConfig",
+    "Babi",
+    "BabiConfig",
     "CopyTask",
     "CopyTaskConfig",
     "DynamicNgramsTask",
@@ -45,4 +49,5 @@ __all__ = [
     "PrioritySortTaskConfig",
     "RepeatCopyTask",
     "RepeatCopyTaskConfig",
+    "omniglot_images",
 ]

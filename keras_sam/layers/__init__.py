@@ -1,10 +1,25 @@
-"""Keras layers with an external memory: subclasses of `keras.layers.RNN`."""
+"""Keras layers with an external memory, and what stands around them."""
 
 from keras_sam.layers.base import MemoryRNN
 from keras_sam.layers.dam import DAM
 from keras_sam.layers.dnc import DNC
+from keras_sam.layers.mann import MANN
 from keras_sam.layers.ntm import NTM
 from keras_sam.layers.sam import SAM
 from keras_sam.layers.sdnc import SDNC
+from keras_sam.layers.sentence_embedding import SentenceEmbedding
+from keras_sam.layers.sine_positions import SinePositions
+from keras_sam.layers.think_steps import ThinkSteps
 
-__all__ = ["DAM", "DNC", "NTM", "SAM", "SDNC", "MemoryRNN"]
+__all__ = [
+    "DAM",
+    "DNC",
+    "MANN",
+    "NTM",
+    "SAM",
+    "SDNC",
+    "MemoryRNN",
+    "SentenceEmbedding",
+    "SinePositions",
+    "ThinkSteps",
+]

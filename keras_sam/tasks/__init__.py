@@ -19,6 +19,7 @@ from keras_sam.tasks.inference import (
     inference_sequences,
     inference_task,
 )
+from keras_sam.tasks.omniglot import omniglot_sequences, omniglot_task
 from keras_sam.tasks.order_recall import order_recall_sequences, order_recall_task
 from keras_sam.tasks.priority_sort import priority_sort_sequences, priority_sort_task
 from keras_sam.tasks.repeat_copy import repeat_copy_sequences, repeat_copy_task
@@ -52,6 +53,8 @@ __all__ = [
     "inference_task",
     "lstm_baseline",
     "optimal_ngrams",
+    "omniglot_sequences",
+    "omniglot_task",
     "order_recall_sequences",
     "order_recall_task",
     "priority_sort_sequences",

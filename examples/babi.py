@@ -1,0 +1,490 @@
+"""The bAbI tasks for examples/train.py: stories, the model, the error of each task.
+
+The data is that of the tfds builder `keras_sam.datasets.Babi`, a sentence a step. Each
+batch has stories of one task and of about one length. The tasks that the network does
+worst are drawn most often.
+"""
+
+import collections
+import itertools
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from training import held_rate, set_interface_bias
+
+import keras_sam
+import keras_sam.datasets
+from keras_sam.datasets import babi_files
+
+PADDED_LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+UNKNOWN = "[unknown]"
+# Of the stories that a task is drawn for: the least, and what its error adds at most.
+LEAST_SHARE, MOST_SHARE = 0.05, 0.5
+
+
+STORY = "Mary moved to the bathroom.\nJohn went to the hallway.\nWhere is Mary?"
+
+USAGE = '''```python
+import tensorflow as tf
+
+model = tf.saved_model.load("{folder}/1")
+story = """{story}"""
+answers = model.signatures["serving_default"](story=tf.constant([story]))
+print(answers["answer"], answers["probability"])
+```
+
+A sentence a line, the question last.
+'''
+
+CHECK_ANSWERS = """
+import sys
+import tensorflow as tf
+
+folder, story = sys.argv[1:]
+model = tf.saved_model.load(folder)
+answers = model.signatures["serving_default"](story=tf.constant([story]))
+assert "keras_sam" not in sys.modules
+assert 0.0 < float(answers["probability"][0]) <= 1.0
+print("SavedModel in a new process:", answers["answer"][0].numpy().decode())
+"""
+
+
+def load_stories(configuration, data, splits):
+    """Reads splits of bAbI, which are prepared first where they are not.
+
+    Args:
+        configuration: String, of `keras_sam.datasets.Babi`.
+        data: Path of the folder with the files, or None to download them.
+        splits: Names of splits.
+
+    Returns:
+        For each split a list of (task, sentences, answers).
+    """
+    if data is not None and not data.is_dir():
+        raise SystemExit(f"error: --data must be a folder. Received: {data}")
+    builder = keras_sam.datasets.Babi(config=configuration)
+    download = tfds.download.DownloadConfig(manual_dir=data)
+    try:
+        builder.download_and_prepare(download_config=download)
+    except FileNotFoundError as error:
+        raise SystemExit(f"error: {error} Then pass its folder as --data.") from None
+    return [
+        [
+            (
+                int(example["task"]),
+                [text.decode() for text in example["inputs"]],
+                [text.decode() for text in example["answers"]],
+            )
+            for example in tfds.as_numpy(builder.as_dataset(split=split))
+        ]
+        for split in splits
+    ]
+
+
+def story_text(story):
+    """What a story says and asks, to compare it with others."""
+    _, sentences, answers = story
+    return (*sentences, *answers)
+
+
+class Vocabulary:
+    """The words and the answers of stories, as numbers.
+
+    Attributes:
+        words: List of strings; number 0 is padding and 1 what is not known.
+        answers: List of strings.
+        positions: Integer, the words of the longest sentence.
+    """
+
+    def __init__(self, stories):
+        sentences = {text for _, texts, _ in stories for text in texts}
+        split = [babi_files.words(text) for text in sentences]
+        self.words = ["", UNKNOWN, *sorted({word for words in split for word in words})]
+        self.answers = sorted({a for _, _, answers in stories for a in answers if a})
+        self.positions = max(map(len, split))
+        self._word_numbers = {word: i for i, word in enumerate(self.words)}
+        self._answer_numbers = {answer: i for i, answer in enumerate(self.answers)}
+        self._rows = {}
+
+    def sentence(self, text):
+        """The numbers of a sentence's words, `[positions]`; too long a one is cut."""
+        if text not in self._rows:
+            numbers = [self._word_numbers.get(w, 1) for w in babi_files.words(text)]
+            numbers = numbers[: self.positions]
+            padding = [0] * (self.positions - len(numbers))
+            self._rows[text] = np.array(numbers + padding, "int32")
+        return self._rows[text]
+
+    def answer(self, text):
+        """The number of an answer; -1, which no prediction is, of an unknown one."""
+        return self._answer_numbers.get(text, -1)
+
+
+Batch = collections.namedtuple("Batch", "words answers weights")
+
+
+class Stories:
+    """Stories as arrays, by task and by length.
+
+    Args:
+        stories: List of (task, sentences, answers).
+        vocabulary: A `Vocabulary`.
+        max_steps: Integer: longer stories lose their last questions, and are left out
+            if none is left. Defaults to the greatest length.
+    """
+
+    def __init__(self, stories, vocabulary, max_steps=PADDED_LENGTHS[-1]):
+        rows = collections.defaultdict(list)
+        for task, texts, answers in stories:
+            asked = [t for t, answer in enumerate(answers[:max_steps]) if answer]
+            if asked:
+                steps = asked[-1] + 1
+                length = next(n for n in PADDED_LENGTHS if n >= steps)
+                rows[task, length].append((texts[:steps], answers[:steps]))
+        self.groups = {
+            key: _as_batch(group, key[1], vocabulary)
+            for key, group in sorted(rows.items())
+        }
+        self.tasks = sorted({task for task, _ in self.groups})
+
+    def draw(self, rng, task, batch_size):
+        """Random stories of a task, all from one of its lengths."""
+        groups = [group for key, group in self.groups.items() if key[0] == task]
+        sizes = np.array([len(group.words) for group in groups])
+        group = groups[rng.choice(len(groups), p=sizes / sizes.sum())]
+        rows = rng.integers(len(group.words), size=batch_size)
+        return Batch(*(array[rows] for array in group))
+
+    def batches(self, task, batch_size):
+        """All stories of a task; the last batch of each length is filled up.
+
+        Its added stories have weights of 0, so that all batches have one shape.
+        """
+        for key, group in self.groups.items():
+            if key[0] == task:
+                for start in range(0, len(group.words), batch_size):
+                    part = [array[start : start + batch_size] for array in group]
+                    missing = batch_size - len(part[0])
+                    rows = [*range(len(part[0])), *[0] * missing]
+                    words, answers, weights = (array[rows] for array in part)
+                    weights[batch_size - missing :] = 0.0
+                    yield Batch(words, answers, weights)
+
+
+def _as_batch(stories, length, vocabulary):
+    words = np.zeros((len(stories), length, vocabulary.positions), "int32")
+    answers = np.zeros((len(stories), length), "int32")
+    weights = np.zeros((len(stories), length), "float32")
+    for i, (texts, expected) in enumerate(stories):
+        for t, (text, answer) in enumerate(zip(texts, expected, strict=True)):
+            words[i, t] = vocabulary.sentence(text)
+            if answer:
+                answers[i, t], weights[i, t] = vocabulary.answer(answer), 1.0
+    return Batch(words, answers, weights)
+
+
+def make_model(cell, layer, embedding, vocabulary):
+    """A model from words `[batch, time, positions]` to logits `[batch, time, answers]`.
+
+    Args:
+        cell: As of examples/train.py.
+        layer: Dictionary, the arguments of the cell's layer.
+        embedding: Dictionary: `units` of each of two embeddings, those of a
+            `convolution` over a sentence and the two before it, `dropout`, and
+            `think_steps` after a `question` and after another `sentence`.
+        vocabulary: A `Vocabulary`.
+    """
+    words = keras.Input((None, vocabulary.positions), dtype="int32", name="words")
+    mark = vocabulary.words.index("?")
+    questions = keras.ops.any(keras.ops.equal(words, mark), axis=-1)
+    steps = embedding["think_steps"]
+    counts = keras.ops.where(questions, steps["question"], steps["sentence"])
+    features = keras.layers.Concatenate()(
+        [
+            keras_sam.SentenceEmbedding(
+                len(vocabulary.words), embedding["units"], position
+            )(words)
+            for position in ("mask", "table")
+        ]
+    )
+    features = keras.layers.LayerNormalization()(features)
+    features = keras.layers.Dropout(embedding["dropout"])(features)
+    convolution = keras.layers.Conv1D(
+        embedding["convolution"], 3, padding="causal", activation="relu"
+    )
+    # It looks backward, and padding stands at the end.
+    convolution.supports_masking = True
+    features = keras.layers.Concatenate()([features, convolution(features)])
+    features = keras_sam.SinePositions()(features)
+    if cell == "lstm":
+        memory = keras.layers.LSTM(**layer, return_sequences=True, name="memory")
+    else:
+        kind = getattr(keras_sam, cell.upper())
+        memory = kind(**layer, return_sequences=True, name="memory")
+    think = keras_sam.ThinkSteps(memory, max(steps.values()), name="think_steps")
+    outputs = think(features, counts)
+    return keras.Model(words, keras.layers.Dense(len(vocabulary.answers))(outputs))
+
+
+class PatientLessons(keras_sam.callbacks.LessonCurriculum):
+    """Lessons of which each ends after some epochs even if it is not learned.
+
+    Args:
+        lessons: Integer.
+        threshold: Number, see `keras_sam.callbacks.LessonCurriculum`.
+        patience: Integer, the epochs that a lesson may take.
+    """
+
+    STATE = ("level", "epochs")
+
+    def __init__(self, lessons, threshold, patience):
+        super().__init__(lessons, threshold, monitor="val_worst_accuracy")
+        self.patience = patience
+        self.epochs = 0  # of this lesson
+
+    def raise_level(self, level):
+        self.epochs = 0
+        super().raise_level(level)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs += 1
+        before = self.level
+        super().on_epoch_end(epoch, logs)
+        if self.level == before and self.epochs >= self.patience:
+            self.raise_level(self.level + 1)
+
+
+class TaskErrors(keras.callbacks.Callback):
+    """The share of wrong answers to each task that is trained on, after each epoch.
+
+    Adds to the logs `val_error_task_K`, their mean `val_error`, and
+    `val_worst_accuracy`, which `PatientLessons` monitor. Put it before other
+    callbacks.
+
+    Args:
+        stories: `Stories`.
+        batch_size: Integer.
+        most: Integer, the stories of a task that are asked about at most.
+        active: Function without arguments: the tasks that are trained on.
+    """
+
+    def __init__(self, stories, batch_size, most, active):
+        super().__init__()
+        self._stories, self._batch_size = stories, batch_size
+        self._most, self._active = most, active
+        self.errors = {}
+
+    def get_state(self):
+        return {str(task): error for task, error in self.errors.items()}
+
+    def set_state(self, state):
+        self.errors = {int(task): error for task, error in state.items()}
+
+    def on_epoch_end(self, epoch, logs=None):
+        tasks = self._active()
+        for task in tasks:
+            batches = spread(self._stories.batches(task, self._batch_size), self._most)
+            self.errors[task] = share_of_wrong(self.model, batches)
+            logs[f"val_error_task_{task}"] = self.errors[task]
+        errors = [self.errors[task] for task in tasks]
+        logs["val_error"] = float(np.mean(errors))
+        logs["val_worst_accuracy"] = 1.0 - max(errors)
+
+
+def spread(batches, most):
+    """Batches of at most so many sequences in all, spread evenly over all batches."""
+    batches = list(batches)
+    count = max(1, most // len(batches[0].words))
+    if count >= len(batches):
+        return batches
+    return [batches[i * len(batches) // count] for i in range(count)]
+
+
+def share_of_wrong(model, batches):
+    """The share of the questions of some batches that get a wrong answer."""
+    wrong = asked = 0.0
+    for words, answers, weights in batches:
+        predicted = np.argmax(model.predict_on_batch(words), axis=-1)
+        wrong += float(((predicted != answers) * weights).sum())
+        asked += float(weights.sum())
+    return wrong / asked
+
+
+class BabiProblem:
+    """What examples/train.py needs to know of bAbI; see `training.Problem`."""
+
+    metric = "error"
+
+    def __init__(self, recipe, seed, data):
+        stream = recipe["stream"]
+        self.seed = seed
+        self.batch_size = recipe["training"]["batch_size"]
+        self._embedding = recipe["embedding"]
+        self._interface_bias = recipe.get("interface_bias", {})
+        loaded = load_stories(stream["configuration"], data, ["train", "validation"])
+        self._read = lambda split: load_stories(stream["configuration"], data, [split])
+        self.vocabulary = Vocabulary(loaded[0])
+        # Most stories of task 4's test are in these as well.
+        self._seen = {
+            story_text(story) for split in loaded for story in split if story[0] == 4
+        }
+        train, validation = (
+            Stories(split, self.vocabulary, stream["max_steps"]) for split in loaded
+        )
+        self._stories = train
+        self._lessons = [
+            *recipe["curriculum"]["lessons"],
+            stream.get("tasks", train.tasks),
+        ]
+        self.curriculum = PatientLessons(
+            len(self._lessons),
+            recipe["curriculum"]["threshold"],
+            recipe["curriculum"]["patience"],
+        )
+        self.errors = TaskErrors(
+            validation, self.batch_size, stream["validation_stories"], self.tasks
+        )
+        self.callbacks = [self.errors, self.curriculum]
+
+    def tasks(self):
+        """The tasks of the lesson that is being learned."""
+        return self._lessons[self.curriculum.level - 1]
+
+    def training_data(self, steps, epoch=0):
+        """All batches from an epoch on; each epoch has random numbers of its own."""
+
+        def batches():
+            for number in itertools.count(epoch):
+                rng = np.random.default_rng([self.seed, number])
+                for _ in range(steps):
+                    tasks = self.tasks()
+                    errors = [self.errors.errors.get(task, 1.0) for task in tasks]
+                    shares = LEAST_SHARE + np.minimum(errors, MOST_SHARE)
+                    task = rng.choice(tasks, p=shares / shares.sum())
+                    yield tuple(self._stories.draw(rng, task, self.batch_size))
+
+        size, positions = self.batch_size, self.vocabulary.positions
+        data = tf.data.Dataset.from_generator(
+            batches,
+            output_signature=(
+                tf.TensorSpec((size, None, positions), tf.int32),
+                tf.TensorSpec((size, None), tf.int32),
+                tf.TensorSpec((size, None), tf.float32),
+            ),
+        )
+        # Batches made ahead of time would be of the errors of some steps ago.
+        options = tf.data.Options()
+        options.experimental_optimization.inject_prefetch = False
+        return data.with_options(options)
+
+    def validation(self, steps):
+        """Arguments of `fit`: none, for `TaskErrors` validates."""
+        return {}
+
+    def make_model(self, cell, layer):
+        model = make_model(cell, layer, self._embedding, self.vocabulary)
+        if cell != "lstm":
+            memory = model.get_layer("think_steps").layer
+            set_interface_bias(memory.cell, self._interface_bias)
+        return model
+
+    def compile(self, model, training, steps):
+        model.compile(
+            keras.optimizers.Adam(
+                held_rate(training, steps), global_clipnorm=training["clip_norm"]
+            ),
+            loss=keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, reduction="mean_with_sample_weight"
+            ),
+            jit_compile=False,
+        )
+
+    def results(self, model, recipe, smoke=False):
+        """The errors on the official test files, a few batches of each if `smoke`."""
+        memory_slots = recipe.get("test", {}).get("memory_slots")
+        if memory_slots is not None and not smoke:
+            model = keras_sam.resize_memory(model, memory_slots)
+        (loaded,) = self._read("test")
+        most = self.batch_size if smoke else len(loaded)
+        stories = Stories(loaded, self.vocabulary)
+        new = Stories(
+            [s for s in loaded if story_text(s) not in self._seen], self.vocabulary
+        )
+
+        def test():
+            errors = {
+                task: share_of_wrong(
+                    model, spread(stories.batches(task, self.batch_size), most)
+                )
+                for task in stories.tasks
+            }
+            return {
+                "error": float(np.mean(list(errors.values()))),
+                "failed_tasks": sum(error > 0.05 for error in errors.values()),
+                "errors": errors,
+            }
+
+        results = {"test": test()}
+        results["test"]["error_task_4_new_stories"] = share_of_wrong(
+            model, spread(new.batches(4, self.batch_size), most)
+        )
+        return results
+
+    def export(self, model, output):
+        """A SavedModel in `output/1` that answers text, checked without keras_sam."""
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        table = word_table(self.vocabulary)
+        archive.track(table)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="story")])
+        def answer(story):
+            words, steps = text_to_words(story, table, self.vocabulary.positions)
+            logits = tf.gather(model(words), steps - 1, axis=1, batch_dims=1)
+            probabilities = tf.nn.softmax(logits)
+            return {
+                "answer": tf.gather(self.vocabulary.answers, tf.argmax(logits, -1)),
+                "probability": tf.reduce_max(probabilities, axis=-1),
+            }
+
+        archive.add_endpoint("serving_default", answer)
+        archive.write_out(output / "1", verbose=False)
+        subprocess.run(
+            [sys.executable, "-c", CHECK_ANSWERS, str(output / "1"), STORY], check=True
+        )
+        return USAGE.format(folder=output.name, story=STORY)
+
+
+def word_table(vocabulary):
+    """A lookup table of TensorFlow from words to their numbers."""
+    words = tf.constant(vocabulary.words[1:])
+    numbers = tf.range(1, len(vocabulary.words), dtype=tf.int32)
+    pairs = tf.lookup.KeyValueTensorInitializer(words, numbers)
+    return tf.lookup.StaticHashTable(pairs, default_value=1)
+
+
+def text_to_words(stories, table, positions):
+    """What `babi_files.words` and a `Vocabulary` do, in TensorFlow.
+
+    Args:
+        stories: String tensor `[batch]`, a sentence a line.
+        table: See `word_table`.
+        positions: Integer, the words of a sentence.
+
+    Returns:
+        Words `[batch, time, positions]` and the number of sentences `[batch]`.
+    """
+    text = tf.strings.lower(tf.strings.strip(stories))
+    lines = tf.strings.split(text, "\n")
+    flat = tf.strings.regex_replace(lines.flat_values, r"\?", " ? ")
+    flat = tf.strings.regex_replace(flat, r"[^\w?]+", " ")
+    numbers = tf.ragged.map_flat_values(table.lookup, tf.strings.split(flat))
+    steps = lines.row_lengths()
+    words = tf.RaggedTensor.from_row_lengths(
+        numbers.to_tensor(shape=[None, positions]), steps
+    )
+    return words.to_tensor(), steps
