@@ -214,7 +214,8 @@ def check_state_fits(shapes):
         shapes: Dictionary from a field's name to its shape, without the batch.
     """
     sizes = {name: np.prod([*shape, 1], dtype=object) for name, shape in shapes.items()}
-    for name in (name for name in sizes if sizes[name] > LARGEST_FIELD):
+    name = max(sizes, key=sizes.get)
+    if sizes[name] > LARGEST_FIELD:
         raise ValueError(
             "A sequence's state must fit in memory: each of its fields may hold "
             "2**34 numbers (64 GiB in float32). Choose smaller sizes. "

@@ -265,7 +265,7 @@ def test_clip_values_of_any_kind(cls, value):
     + [(cls, "link", {"memory_slots": 2**40}) for cls in DNC]
     + [(cls, "memory", {"word_size": 2**40}) for cls in EVERY_CLASS]
     + [(cls, "units", {"units": 2**40}) for cls in EVERY_CLASS]
-    + [(cls, "memory", {"memory_slots": 2**40}) for cls in SAM]
+    + [(cls, "index", {"memory_slots": 2**40}) for cls in SAM]
     + [(cls, "read_weights", {"read_heads": 2**40}) for cls in NTM],
 )
 def test_states_that_no_machine_holds(cls, field, sizes):
