@@ -99,6 +99,7 @@ def test_train_smoke_is_resumed_and_exports(tmp_path):
     assert not (tmp_path / "backup").exists()
 
 
+@pytest.mark.slow
 def test_babi_smoke_is_resumed_and_answers_text(tmp_path, monkeypatch):
     write_babi(tmp_path / "files", but=["qa3_train.txt"])
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))

@@ -104,7 +104,7 @@ def test_any_writes_and_queries(data):
     slots = data.draw(st.integers(1, 40), "slots")
     prefixes = data.draw(st.sampled_from([None, (), (16,), (16, 32)]), "prefixes")
     # None: words that the state does not keep, of which there are no prefixes.
-    kept = {"MAX_UNKEPT": 512 if prefixes is None else 0, "PREFIXES": prefixes or ()}
+    kept = {"MAX_UNKEPT": 1024 if prefixes is None else 0, "PREFIXES": prefixes or ()}
     rows = data.draw(st.integers(0, slots), "given rows")
     given_rows = data.draw(small_numbers(BATCH, rows, WORDS), "given") if rows else None
     with mock.patch.multiple(exact, **kept):

@@ -11,7 +11,7 @@ from keras_sam.ops.sparse import batch_indices
 
 # Up to so many words a search computes all similarities; above, the state keeps the
 # words at length one.
-MAX_UNKEPT = 512
+MAX_UNKEPT = 1024
 # A search compares the first so many words; all of them, where more were written.
 PREFIXES = tuple(4**exponent for exponent in range(5, 12))
 
@@ -26,10 +26,10 @@ class Exact(Index):
     lowest slot as in `tf.math.top_k`. The cost grows with what was written, by steps
     of a factor of four, and not with N.
 
-    Above 512 slots the state holds the words at length one, column by column,
+    Above 1,024 slots the state holds the words at length one, column by column,
     `[W, columns]`: as many numbers again as the memory has. All similarities are then
-    one matrix product. Up to 512 slots a search compares the words themselves, and the
-    state is a single number without a meaning.
+    one matrix product. Up to 1,024 slots a search compares the words themselves, and
+    the state is the number of slots written to.
 
     Example:
 
@@ -48,7 +48,7 @@ class Exact(Index):
 
     def reset(self, memory, given_rows):
         if memory.shape[1] <= MAX_UNKEPT:
-            return tf.zeros((tf.shape(memory)[0], 1), memory.dtype)
+            return tf.fill((tf.shape(memory)[0], 1), tf.cast(given_rows, memory.dtype))
         slots, word_size = memory.shape[1:]
         columns = _columns(slots)
         units = tf.transpose(_unit(tf.stop_gradient(memory)), (0, 2, 1))
@@ -61,10 +61,8 @@ class Exact(Index):
     def insert(
         self, state, slots, rows, active=None, update=tf.tensor_scatter_nd_update
     ):
-        if state.shape[1] == 1:  # Nothing is kept.
-            return state
-        word_size = rows.shape[2]
-        columns = state.shape[1] // word_size
+        word_size, keeps = rows.shape[2], state.shape[1] > 1
+        columns = state.shape[1] // word_size if keeps else 1
         used = state[:, columns - 1 : columns]
         needed = tf.reduce_max(slots, axis=-1, keepdims=True) + 1
         if active is not None:
@@ -73,6 +71,8 @@ class Exact(Index):
             # The last but one column is nobody's.
             slots = tf.where(active, slots, columns - 2)
         used = tf.maximum(used, tf.cast(needed, state.dtype))
+        if not keeps:
+            return used
         places = slots[:, :, tf.newaxis] + columns * tf.range(word_size)
         flat = (-1, slots.shape[1] * word_size)
         places = tf.reshape(places, flat)
