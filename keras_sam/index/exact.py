@@ -91,6 +91,8 @@ class Exact(Index):
         )
         needed = count
         if without is not None:
+            # -1 names no slot; the last column does not count anyway.
+            without = tf.where(without < 0, columns - 1, without)
             counts = tf.tensor_scatter_nd_update(
                 counts, batch_indices(without), tf.zeros_like(without, tf.bool)
             )
