@@ -45,14 +45,8 @@ from measuring import digits, markdown, numbers, provenance
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 
-from training import (  # noqa: E402
-    RECIPES,
-    LearningCurve,
-    Problem,
-    make_model,
-    plt,
-    read_recipe,
-)
+from sequences import SequenceProblem  # noqa: E402
+from training import RECIPES, LearningCurve, plt, read_recipe  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "learning.json"
 MODELS = {
@@ -119,8 +113,8 @@ def run(task, size, model, seed, sequences, every, stop_below, evaluations):
         layer={**layer, **LAYERS[size]},
     )
     keras.utils.set_random_seed(seed)
-    problem = Problem(recipe, seed)
-    network = make_model(problem, cell, recipe["layer"])
+    problem = SequenceProblem(recipe, seed)
+    network = problem.make_model(cell, recipe["layer"])
     steps, epochs = every // problem.batch_size, sequences // every
     problem.compile(network, recipe["training"], steps * epochs)
     curve = LearningCurve(steps * problem.batch_size)

@@ -11,6 +11,7 @@ Writes benchmarks/results/strengths.json. `--smoke` tries it at a tiny size.
 """
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -23,24 +24,14 @@ from measuring import Options, digits, numbers, report
 import keras_sam
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "examples"))
+from long_recall import VALUE_BITS, recall_sequences  # noqa: E402
+
 RESULTS = ROOT / "benchmarks" / "results" / "strengths.json"
 MODEL = ROOT / "saved_models" / "long_recall" / "model.keras"
-KEY_BITS, VALUE_BITS = 16, 8
+KEY_BITS = 16
 # The interface's clip value, and what its strengths are multiplied by.
 SETTINGS = [(20.0, 1.0), (None, 1.0), (None, 2.0), (None, 4.0)]
-
-
-def sequence(rng, pairs):
-    """Pairs, then their keys in another order; and the values of these."""
-    keys = rng.choice(2**KEY_BITS, pairs, replace=False)
-    keys = 2.0 * (keys[:, np.newaxis] >> np.arange(KEY_BITS) & 1) - 1.0
-    values = rng.integers(0, 2, (pairs, VALUE_BITS))
-    order = rng.permutation(pairs)
-    inputs = np.zeros((1, 2 * pairs, 1 + KEY_BITS + VALUE_BITS), "float32")
-    inputs[0, :pairs, 1:] = np.concatenate([keys, 2.0 * values - 1.0], axis=1)
-    inputs[0, pairs:, 0] = 1.0
-    inputs[0, pairs:, 1 : 1 + KEY_BITS] = keys[order]
-    return inputs, values[order]
 
 
 def with_strengths(trained, slots, clip_value, factor):
@@ -57,10 +48,13 @@ def with_strengths(trained, slots, clip_value, factor):
     return layer
 
 
-def wrong_bits(layer, inputs, values):
-    """Of the 8 of a value, on average."""
-    outputs = layer(inputs).numpy()[0, len(values) :]
-    return digits(float(np.mean(np.sum((outputs > 0) != (values > 0), axis=-1))))
+def wrong_bits(layer, pairs, seed):
+    """Of the 8 of a value, on average, in a random sequence."""
+    rng = np.random.default_rng(seed)
+    inputs, targets, _ = recall_sequences(rng, 1, pairs, KEY_BITS)
+    outputs = layer(inputs).numpy()[0, pairs:]
+    wrong = (outputs > 0) != (targets[0, pairs:] > 0)
+    return digits(float(np.mean(np.sum(wrong, axis=-1))))
 
 
 def main():
@@ -75,8 +69,8 @@ def main():
     for pairs in options.pairs:
         for clip_value, factor in SETTINGS:
             layer = with_strengths(trained, 2 * pairs, clip_value, factor)
-            rngs = [np.random.default_rng(seed) for seed in range(options.sequences)]
-            errors = [wrong_bits(layer, *sequence(rng, pairs)) for rng in rngs]
+            seeds = range(options.sequences)
+            errors = [wrong_bits(layer, pairs, seed) for seed in seeds]
             row = {"pairs": pairs, "clip_value": clip_value, "factor": factor}
             rows.append({**row, "wrong_bits": errors})
             report(rows[-1])

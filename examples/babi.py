@@ -315,7 +315,7 @@ def share_of_wrong(model, batches):
 
 
 class BabiProblem:
-    """What examples/train.py needs to know of bAbI; see `training.Problem`."""
+    """What examples/train.py needs to know of bAbI; see `sequences.SequenceProblem`."""
 
     metric = "error"
 

@@ -58,15 +58,14 @@ def parse_arguments():
     add("--learning-rate", type=float, default=1e-3)
     add("--max-updates", type=int, default=3000, help="at each number of pairs")
     add("--seed", type=int, default=0)
-    add("--output", type=Path, help="default: saved_models/long_recall")
+    add("--output", type=Path, help="default: runs/long_recall")
     add("--smoke", action="store_true", help="two short lengths, no learning")
     arguments = parser.parse_args()
     if arguments.smoke:
         arguments.pairs, arguments.max_updates = [2, 8], 50
         arguments.memory_slots = 2**12
     if arguments.output is None:
-        folder = "runs" if arguments.smoke else "saved_models"
-        arguments.output = ROOT / folder / "long_recall"
+        arguments.output = ROOT / "runs" / "long_recall"
     return arguments
 
 

@@ -179,6 +179,15 @@ def test_peers_smoke(tmp_path):
 
 
 @pytest.mark.slow
+def test_strengths_smoke(tmp_path):
+    output = tmp_path / "results.json"
+    run_script("benchmarks/strengths.py", "--smoke", "--output", output)
+    rows = json.loads(output.read_text())["strengths"]["rows"]
+    assert [row["clip_value"] for row in rows] == [20.0, None, None, None]
+    # The trained SAM knows so few pairs with any strength.
+    assert all(row["wrong_bits"] == [0.0] for row in rows)
+
+
 def test_step_cost_smoke(tmp_path):
     output = tmp_path / "step_cost.json"
     run_script(

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from keras_sam import DAM, DNC, NTM, SAM, DAMCell, DNCCell, NTMCell, SAMCell
-from keras_sam.cells.dam import least_used_slots
+from keras_sam.cells.usage import least_used_slots
 
 # Saturates sigmoids, softmaxes and the like; what the clipping lets through.
 ON, OFF = 20.0, -20.0

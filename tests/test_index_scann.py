@@ -16,7 +16,12 @@ from keras_sam.index import scann
 try:
     indexes.ScaNN()
 except ImportError as error:
-    pytest.skip(f"ScaNN cannot be imported here: {error}", allow_module_level=True)
+    pytest.skip(
+        "These tests are of the one index that needs the package scann, which exists "
+        "for Linux alone, for one version of TensorFlow at a time. All else works "
+        f"without it. Its import says: {error}",
+        allow_module_level=True,
+    )
 
 # All words are compared, by brute force or in all leaves of trees made very early.
 BRUTE_FORCE = {"brute_force_up_to": 10_000}

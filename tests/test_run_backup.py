@@ -59,7 +59,7 @@ def run(import_example, tmp_path):
 
     def run(folder="backup", interrupt_at=None):
         keras.utils.set_random_seed(next(calls))
-        problem = training.Problem(RECIPE, seed=3)
+        problem = import_example("sequences").SequenceProblem(RECIPE, seed=3)
         model = keras.Sequential(
             [
                 keras.Input((None, problem.channels)),
@@ -307,7 +307,7 @@ def test_each_epoch_has_its_own_sequences(import_example, curriculum):
     recipe = dict(RECIPE)
     if not curriculum:
         del recipe["curriculum"]
-    problem = import_example("training").Problem(recipe, seed=0)
+    problem = import_example("sequences").SequenceProblem(recipe, seed=0)
 
     def batches(epoch, count):
         data = problem.training_data(3, epoch).take(count)
@@ -325,7 +325,7 @@ def test_each_epoch_has_its_own_sequences(import_example, curriculum):
 
 
 def test_the_next_batch_of_the_data_has_the_new_level(import_example):
-    problem = import_example("training").Problem(RECIPE, seed=0)
+    problem = import_example("sequences").SequenceProblem(RECIPE, seed=0)
     data = problem.training_data(2).as_numpy_iterator()
     for level in (30, 30, 1, 30, 30, 1):
         problem.curriculum.level = level

@@ -1,33 +1,15 @@
 """The cell of Dense Access Memory, the dense twin of Sparse Access Memory."""
 
-from typing import Any, NamedTuple
-
 import keras
-import numpy as np
 import tensorflow as tf
 
-from keras_sam import ops
 from keras_sam.arguments import is_number
 from keras_sam.cells.access import AccessCell
-
-
-class DAMState(NamedTuple):
-    """State of a `DAMCell`; R read heads."""
-
-    memory: Any  # [batch, N, W]
-    usage: Any  # [batch, N]
-    read_weights: Any  # [batch, R, N]
-    read_vectors: Any  # [batch, R, W]
-    controller: Any  # the controller's own states
-
-
-# What a usage is taken to be off by, relative to 1 or to itself, in units of the
-# floats' own precision: 2^-16 in float32.
-USAGE_ROUNDING = 2.0**7
+from keras_sam.cells.usage import UsageMemory, least_used_slots
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
-class DAMCell(AccessCell):
+class DAMCell(UsageMemory, AccessCell):
     """RNN cell of Dense Access Memory (DAM), the dense twin of SAM.
 
     For `keras.layers.RNN`; `keras_sam.DAM` is the layer.
@@ -105,8 +87,6 @@ class DAMCell(AccessCell):
     TensorShape([2, 32])
     """
 
-    State = DAMState
-
     def __init__(
         self,
         units,
@@ -137,25 +117,8 @@ class DAMCell(AccessCell):
         )
 
     @property
-    def state_shapes(self):
-        return {
-            "memory": (self.memory_slots, self.word_size),
-            "usage": (self.memory_slots,),
-            "read_weights": (self.read_heads, self.memory_slots),
-            "read_vectors": (self.read_heads, self.word_size),
-        }
-
-    def initial_fields(self, batch_size, given_memory):
-        given_rows = 0 if given_memory is None else given_memory.shape[1]
-        # Given rows are in use, or the first writes would overwrite them.
-        usage = tf.cast(tf.range(self.memory_slots) < given_rows, self.compute_dtype)
-        return {
-            **super().initial_fields(batch_size, given_memory),
-            "usage": self._for_each(batch_size, usage),
-            "read_weights": tf.zeros(
-                (batch_size, self.read_heads, self.memory_slots), self.compute_dtype
-            ),
-        }
+    def usage_discount(self):
+        return self.discount
 
     def access(self, interface, state):
         parts = self.parse_interface(interface)
@@ -167,24 +130,9 @@ class DAMCell(AccessCell):
         if self.write_heads == 1:
             followed = tf.reduce_mean(followed, axis=1, keepdims=True)
         write_weights = self.gated_write_weights(parts, followed, chosen)
-        # All heads erase before any adds.
-        kept = 1.0 - tf.reduce_sum(chosen, axis=1)
-        memory = kept[..., tf.newaxis] * state.memory + tf.matmul(
-            write_weights, parts.vectors, transpose_a=True
+        fields = self.write_and_read(
+            state, chosen, write_weights, parts.vectors, parts.queries, parts.strengths
         )
-
-        read_weights = ops.content_weights(memory, parts.queries, parts.strengths)
-        usage = (
-            self.discount * state.usage
-            + tf.reduce_sum(write_weights, axis=1)
-            + tf.reduce_sum(read_weights, axis=1)
-        )
-        fields = {
-            "memory": memory,
-            "usage": tf.stop_gradient(usage),
-            "read_weights": read_weights,
-            "read_vectors": ops.read(memory, read_weights),
-        }
         return fields, {
             "least_used_slots": slots,
             "write_weights": write_weights,
@@ -193,32 +141,3 @@ class DAMCell(AccessCell):
 
     def get_config(self):
         return {**super().get_config(), "discount": self.discount}
-
-
-def least_used_slots(usage, count):
-    """The slots of the least usage, all different; of equal ones the lowest number.
-
-    Untouched slots are all alike and used alike, but for rounding, which differs
-    between machines and between eager, graph and XLA execution: it must not decide
-    who comes first.
-
-    Args:
-        usage: Tensor `[batch, N]`, at least 0.
-        count: Integer, how many, at most N.
-
-    Returns:
-        Integer tensor `[batch, count]`, the least used slot first.
-    """
-    usage = tf.stop_gradient(usage)
-    numbers = tf.range(usage.shape[-1])
-    rounding = USAGE_ROUNDING * np.finfo(usage.dtype.as_numpy_dtype).eps
-    slots = []
-    for _ in range(count):
-        least = tf.reduce_min(usage, axis=-1, keepdims=True)
-        is_least = usage <= least + rounding * (1.0 + least)
-        slot = tf.reduce_min(
-            tf.where(is_least, numbers, usage.shape[-1]), axis=-1, keepdims=True
-        )
-        slots.append(slot)
-        usage = tf.where(numbers == slot, usage.dtype.max, usage)
-    return tf.concat(slots, axis=-1)

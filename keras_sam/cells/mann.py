@@ -1,28 +1,15 @@
 """The cell of a Memory-Augmented Neural Network: Least Recently Used Access."""
 
-from typing import Any, NamedTuple
-
 import keras
 import tensorflow as tf
 
-from keras_sam import ops
 from keras_sam.arguments import check_rate
 from keras_sam.cells.base import MemoryCell
-from keras_sam.cells.dam import least_used_slots
-
-
-class MANNState(NamedTuple):
-    """State of a `MANNCell`; R heads, which read and write."""
-
-    memory: Any  # [batch, N, W]
-    usage: Any  # [batch, N]
-    read_weights: Any  # [batch, R, N]
-    read_vectors: Any  # [batch, R, W]
-    controller: Any  # the controller's own states
+from keras_sam.cells.usage import UsageMemory, least_used_slots
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
-class MANNCell(MemoryCell):
+class MANNCell(UsageMemory, MemoryCell):
     """RNN cell of a Memory-Augmented Neural Network (MANN).
 
     For `keras.layers.RNN`; `keras_sam.MANN` is the layer.
@@ -92,8 +79,6 @@ class MANNCell(MemoryCell):
     TensorShape([2, 4, 32])
     """
 
-    State = MANNState
-
     def __init__(
         self,
         units,
@@ -130,25 +115,8 @@ class MANNCell(MemoryCell):
         }
 
     @property
-    def state_shapes(self):
-        return {
-            "memory": (self.memory_slots, self.word_size),
-            "usage": (self.memory_slots,),
-            "read_weights": (self.read_heads, self.memory_slots),
-            "read_vectors": (self.read_heads, self.word_size),
-        }
-
-    def initial_fields(self, batch_size, given_memory):
-        given_rows = 0 if given_memory is None else given_memory.shape[1]
-        # Given rows are in use, or the first writes would overwrite them.
-        usage = tf.cast(tf.range(self.memory_slots) < given_rows, self.compute_dtype)
-        return {
-            **super().initial_fields(batch_size, given_memory),
-            "usage": self._for_each(batch_size, usage),
-            "read_weights": tf.zeros(
-                (batch_size, self.read_heads, self.memory_slots), self.compute_dtype
-            ),
-        }
+    def usage_discount(self):
+        return self.usage_decay
 
     def access(self, interface, state):
         parts = self.split_interface(interface)
@@ -159,22 +127,9 @@ class MANNCell(MemoryCell):
         least_used = tf.one_hot(slots, self.memory_slots, dtype=self.compute_dtype)
         share = gates[..., tf.newaxis]
         write_weights = share * state.read_weights + (1.0 - share) * least_used
-        # All heads erase before any adds.
-        kept = 1.0 - tf.reduce_sum(least_used, axis=1)
-        memory = kept[..., tf.newaxis] * state.memory + tf.matmul(
-            write_weights, keys, transpose_a=True
+        fields = self.write_and_read(
+            state, least_used, write_weights, keys, keys, tf.ones_like(gates)
         )
-
-        read_weights = ops.content_weights(memory, keys, tf.ones_like(gates))
-        usage = self.usage_decay * state.usage + tf.reduce_sum(
-            read_weights + write_weights, axis=1
-        )
-        fields = {
-            "memory": memory,
-            "usage": tf.stop_gradient(usage),
-            "read_weights": read_weights,
-            "read_vectors": ops.read(memory, read_weights),
-        }
         return fields, {
             "least_used_slots": slots,
             "write_weights": write_weights,

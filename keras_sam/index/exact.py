@@ -61,18 +61,18 @@ class Exact(Index):
     def insert(
         self, state, slots, rows, active=None, update=tf.tensor_scatter_nd_update
     ):
-        word_size, keeps = rows.shape[2], state.shape[1] > 1
-        columns = state.shape[1] // word_size if keeps else 1
-        used = state[:, columns - 1 : columns]
         needed = tf.reduce_max(slots, axis=-1, keepdims=True) + 1
         if active is not None:
-            active = active[:, tf.newaxis]
-            needed = tf.where(active, needed, 0)
+            needed = tf.where(active[:, tf.newaxis], needed, 0)
+        needed = tf.cast(needed, state.dtype)
+        if state.shape[1] == 1:
+            return tf.maximum(state, needed)
+        word_size = rows.shape[2]
+        columns = state.shape[1] // word_size
+        used = tf.maximum(state[:, columns - 1 : columns], needed)
+        if active is not None:
             # The last but one column is nobody's.
-            slots = tf.where(active, slots, columns - 2)
-        used = tf.maximum(used, tf.cast(needed, state.dtype))
-        if not keeps:
-            return used
+            slots = tf.where(active[:, tf.newaxis], slots, columns - 2)
         places = slots[:, :, tf.newaxis] + columns * tf.range(word_size)
         flat = (-1, slots.shape[1] * word_size)
         places = tf.reshape(places, flat)
