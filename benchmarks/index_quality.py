@@ -228,12 +228,13 @@ def quality(index, state, memory, queries, strengths):
     jit_compile = index.supports_jit or None
     search = tf.function(index.search, jit_compile=jit_compile, autograph=False)
     words = tf.constant(memory[np.newaxis])
-    norms = np.sqrt(np.sum(np.square(memory, dtype="float64"), axis=1) + 1e-6)
+    units = memory.astype("float64")
+    units /= np.sqrt(np.sum(np.square(units), axis=1, keepdims=True) + 1e-6)
     hits, best, mass = [], [], []
     for start in range(0, len(queries) - HEADS + 1, HEADS):
         some = queries[start : start + HEADS]
         found = search(state, words, tf.constant(some[np.newaxis]), COUNT)[0].numpy()
-        similarity = some.astype("float64") @ memory.T / norms
+        similarity = some.astype("float64") @ units.T
         similarity /= np.linalg.norm(some, axis=1, keepdims=True)
         order = np.argpartition(similarity, -COUNT, axis=1)[:, -COUNT:]
         highest = np.take_along_axis(similarity, order, axis=1)

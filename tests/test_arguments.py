@@ -443,6 +443,12 @@ def test_lsh(arguments, expected):
         keras_sam.index.LSH(**arguments)
 
 
+def test_lsh_of_too_many_tables():
+    index = keras_sam.index.LSH(tables=2000)
+    with refused("fewer than 2**31 numbers in its state", "tables=2000"):
+        keras_sam.SAMCell(4, 2**20, 8, index=index)
+
+
 NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), None, "0.1", True, [0.1]]
 
 

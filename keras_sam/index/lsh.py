@@ -73,7 +73,8 @@ class LSH(Index):
 
     Raises:
         ValueError: If an argument is not a positive integer (for the seed: an integer
-            from 0 to 2^32 - 1), or is larger than it can be (`bucket_size`: 2^22).
+            from 0 to 2^32 - 1), or is larger than it can be (`bucket_size`: 2^22); when
+            used, if the state would have 2^31 numbers or more.
 
     Example:
 
@@ -174,7 +175,14 @@ class LSH(Index):
         return cls(**{name: config[name] for name in config if name != "bits"})
 
     def _layout(self, slots, word_size):
-        return Layout.of(self.tables, self.bucket_size, slots, word_size)
+        layout = Layout.of(self.tables, self.bucket_size, slots, word_size)
+        if layout.size >= 2**31:
+            raise ValueError(
+                "An LSH index must have fewer than 2**31 numbers in its state, which "
+                "holds about 5 for each slot and table. Received: "
+                f"tables={self.tables}, bucket_size={self.bucket_size}, N={slots}"
+            )
+        return layout
 
     def _candidates(self, state, queries):
         """Of the slots found those whose sketches are the most like the queries'.
