@@ -265,7 +265,6 @@ def test_clip_values_of_any_kind(cls, value):
     + [(cls, "link", {"memory_slots": 2**40}) for cls in DNC]
     + [(cls, "memory", {"word_size": 2**40}) for cls in EVERY_CLASS]
     + [(cls, "units", {"units": 2**40}) for cls in EVERY_CLASS]
-    + [(cls, "index", {"memory_slots": 2**40}) for cls in SAM]
     + [(cls, "read_weights", {"read_heads": 2**40}) for cls in NTM],
 )
 def test_states_that_no_machine_holds(cls, field, sizes):
@@ -441,6 +440,12 @@ def test_dtypes_that_are_no_real_numbers(cls, dtype):
 def test_lsh(arguments, expected):
     with refused(expected):
         keras_sam.index.LSH(**arguments)
+
+
+@pytest.mark.parametrize("cls", SAM)
+def test_slots_that_no_lsh_index_counts(cls):
+    with refused("fewer than 2**31 numbers in its state", f"N={2**40}"):
+        make(cls, memory_slots=2**40)
 
 
 def test_lsh_of_too_many_tables():
