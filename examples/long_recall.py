@@ -38,8 +38,6 @@ from matplotlib import pyplot as plt  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 VALUE_BITS = 8
 SMALL_MEMORY = 1024
-# Wrong bits of 8, under which a number of pairs is learned.
-LEARNED = 0.01
 
 
 def parse_arguments():
@@ -56,6 +54,12 @@ def parse_arguments():
     add("--read-heads", type=int, default=1)
     add("--controller", default="dense")
     add("--learning-rate", type=float, default=1e-3)
+    add(
+        "--learned",
+        type=float,
+        default=0.002,
+        help="wrong bits of 8 under which a number of pairs is learned",
+    )
     add("--max-updates", type=int, default=3000, help="at each number of pairs")
     add("--seed", type=int, default=0)
     add("--output", type=Path, help="default: runs/long_recall")
@@ -122,10 +126,10 @@ def compile_model(model, arguments):
 class Level(keras.callbacks.Callback):
     """Training on one number of pairs: its curve, and its end when they are learned."""
 
-    def __init__(self, pairs, memory_slots, batch, updates):
+    def __init__(self, pairs, memory_slots, batch, updates, learned):
         super().__init__()
         self.sizes = {"pairs": pairs, "memory_slots": memory_slots, "batch": batch}
-        self.updates = updates
+        self.updates, self.learned = updates, learned
         self.points = []
 
     def get_state(self):
@@ -146,7 +150,7 @@ class Level(keras.callbacks.Callback):
             f"{wrong:.4f} wrong bits of 8, {seconds / self.updates:.2f} s per update",
             flush=True,
         )
-        self.model.stop_training |= wrong < LEARNED
+        self.model.stop_training |= wrong < self.learned
 
 
 def train(model, arguments):
@@ -160,7 +164,7 @@ def train(model, arguments):
             model = keras_sam.resize_memory(model, slots)
             compile_model(model, arguments)
         updates = 50 if pairs < 500 else 5
-        level = Level(pairs, slots, batch, updates)
+        level = Level(pairs, slots, batch, updates, arguments.learned)
         settings = {
             name: value
             for name, value in vars(arguments).items()
