@@ -10,51 +10,31 @@ was too flat: in a large memory the words next to the right one are nearly as si
 Writes benchmarks/results/strengths.json. `--smoke` tries it at a tiny size.
 """
 
-import os
-import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-import keras
 import measuring
 import numpy as np
 from measuring import Options, digits, numbers, report
-
-import keras_sam
+from task_error import LongRecall, with_settings, wrong_bits
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "examples"))
-from long_recall import VALUE_BITS, recall_sequences  # noqa: E402
-
 RESULTS = ROOT / "benchmarks" / "results" / "strengths.json"
-MODEL = ROOT / "saved_models" / "long_recall" / "model.keras"
-KEY_BITS = 16
+MODEL = ROOT / "saved_models" / "long_recall"
 # The interface's clip value, and what its strengths are multiplied by.
 SETTINGS = [(20.0, 1.0), (None, 1.0), (None, 2.0), (None, 4.0)]
 
 
 def with_strengths(trained, slots, clip_value, factor):
     """The trained layer with other strengths, and so many slots."""
-    config = {**trained.get_config(), "memory_slots": slots, "clip_value": clip_value}
-    layer = keras_sam.SAM.from_config({**config, "index": "exact"})
-    layer.build((None, None, 1 + KEY_BITS + VALUE_BITS))
-    layer.set_weights(trained.get_weights())
+    layer = with_settings(
+        trained, index="exact", memory_slots=slots, clip_value=clip_value
+    )
     columns = layer.cell.interface_columns["strengths"]
     kernel, bias = layer.cell.interface.get_weights()
     kernel[:, columns] *= factor
     bias[columns] *= factor
     layer.cell.interface.set_weights([kernel, bias])
     return layer
-
-
-def wrong_bits(layer, pairs, seed):
-    """Of the 8 of a value, on average, in a random sequence."""
-    rng = np.random.default_rng(seed)
-    inputs, targets, _ = recall_sequences(rng, 1, pairs, KEY_BITS)
-    outputs = layer(inputs).numpy()[0, pairs:]
-    wrong = (outputs > 0) != (targets[0, pairs:] > 0)
-    return digits(float(np.mean(np.sum(wrong, axis=-1))))
 
 
 def main():
@@ -64,13 +44,15 @@ def main():
     options = parser.parse()
     if options.smoke:
         options.pairs, options.sequences = [16], 1
-    trained = keras.models.load_model(MODEL).get_layer("memory")
+    model = LongRecall(MODEL)
     rows = []
     for pairs in options.pairs:
         for clip_value, factor in SETTINGS:
-            layer = with_strengths(trained, 2 * pairs, clip_value, factor)
-            seeds = range(options.sequences)
-            errors = [wrong_bits(layer, pairs, seed) for seed in seeds]
+            layer = with_strengths(model.layer, 2 * pairs, clip_value, factor)
+            errors = [
+                digits(np.mean(wrong_bits(layer, model.draw(pairs, seed))))
+                for seed in range(options.sequences)
+            ]
             row = {"pairs": pairs, "clip_value": clip_value, "factor": factor}
             rows.append({**row, "wrong_bits": errors})
             report(rows[-1])

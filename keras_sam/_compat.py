@@ -147,6 +147,11 @@ def keras_mask(tensor):
     return getattr(tensor, "_keras_mask", None)
 
 
+def set_keras_mask(tensor, mask):
+    """Sends a mask along with a tensor, as `Layer.__call__` does."""
+    keras.src.backend.set_keras_mask(tensor, mask)
+
+
 def autocast(layer):
     """Within it the variables of a layer have its compute dtype."""
     return keras.src.backend.common.variables.AutocastScope(layer.compute_dtype)

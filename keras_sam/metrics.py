@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_sam import _compat
 from keras_sam.arguments import is_number
 
 
@@ -67,7 +68,7 @@ class BitErrors(keras.metrics.Mean):
         self._direction = "down"
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        mask = getattr(y_pred, "_keras_mask", None)
+        mask = _compat.keras_mask(y_pred)
         y_true = ops.convert_to_tensor(y_true)
         y_pred = ops.convert_to_tensor(y_pred)
         _check_same_shape(y_true.shape, y_pred.shape)
@@ -128,7 +129,7 @@ class SequenceAccuracy(keras.metrics.Mean):
         self._direction = "up"
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        mask = getattr(y_pred, "_keras_mask", None)
+        mask = _compat.keras_mask(y_pred)
         y_true = ops.convert_to_tensor(y_true)
         y_pred = ops.convert_to_tensor(y_pred)
         _check_same_shape(y_true.shape, y_pred.shape)

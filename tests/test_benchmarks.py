@@ -179,13 +179,24 @@ def test_peers_smoke(tmp_path):
 
 
 @pytest.mark.slow
+def test_task_error_smoke(tmp_path):
+    output = tmp_path / "results.json"
+    run_script("benchmarks/task_error.py", "--smoke", "--output", output)
+    results = json.loads(output.read_text())
+    for name in ("long_recall", "recall_curriculum_sam"):
+        rows = results[name]["rows"]
+        assert [row["index"] for row in rows] == ["exact", "lsh"]
+        assert all(row["wrong_bits"] == 0.0 for row in rows)
+
+
+@pytest.mark.slow
 def test_strengths_smoke(tmp_path):
     output = tmp_path / "results.json"
     run_script("benchmarks/strengths.py", "--smoke", "--output", output)
     rows = json.loads(output.read_text())["strengths"]["rows"]
     assert [row["clip_value"] for row in rows] == [20.0, None, None, None]
-    # The trained SAM knows so few pairs with any strength.
-    assert all(row["wrong_bits"] == [0.0] for row in rows)
+    # Of 8 bits; a memory that is exactly full loses a few.
+    assert all(row["wrong_bits"][0] < 0.5 for row in rows)
 
 
 def test_step_cost_smoke(tmp_path):

@@ -123,7 +123,7 @@ def run_model(model, inputs, streams, states):
         mask = _compat.keras_mask(sequences) if mask is None else mask
         outputs, last[name] = stream.run(sequences, states[name], mask)
         if mask is not None and stream.layer.return_sequences:
-            outputs._keras_mask = mask
+            _compat.set_keras_mask(outputs, mask)
         if stream.layer.return_state:
             return outputs, *last[name].values()
         return outputs
