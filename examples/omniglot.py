@@ -2,18 +2,59 @@
 
 Training takes the background characters but the last hundred, which validate. The test
 takes those of the evaluation alphabets, in the positions in which they were drawn.
+With a table `encoder` in the recipe the memory sees features of a drawing, not its
+pixels.
 """
 
 import functools
+import subprocess
+import sys
 
 import keras
 import numpy as np
+import tensorflow as tf
+from image_encoder import features_of, train_encoder
 from sequences import SequenceProblem
 
 import keras_sam.datasets
 
 VALIDATION_CHARACTERS = 100
 INSTANCES = (1, 2, 3, 4, 5, 10)
+
+USAGE = """```python
+import numpy as np
+import tensorflow as tf
+
+model = tf.saved_model.load("{folder}/1")
+images = np.zeros((1, 50, 105, 105), "float32")  # batch, time, height, width: ink 1
+labels = np.zeros((1, 50), "int32")  # those of earlier steps count
+answers = model.signatures["serving_default"](
+    images=tf.constant(images), labels=tf.constant(labels)
+)
+print(answers["probabilities"])  # batch, time, classes
+```
+"""
+
+CHECK_EXPORT = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+model = tf.saved_model.load(sys.argv[1])
+images = np.random.default_rng(0).integers(2, size=(2, 3, 105, 105)).astype("float32")
+classify = model.signatures["serving_default"]
+
+def answer(labels):
+    labels = tf.constant(labels, tf.int32)
+    return classify(images=tf.constant(images), labels=labels)["probabilities"].numpy()
+
+# A label counts from the next step on.
+first, other = answer([[0, 1, 1], [1, 0, 0]]), answer([[0, 0, 1], [1, 0, 1]])
+assert "keras_sam" not in sys.modules
+assert np.allclose(first.sum(axis=-1), 1.0, atol=1e-3)
+assert np.array_equal(first[:, :2], other[:, :2])
+print("SavedModel in a new process: probabilities of", first.shape)
+"""
 
 
 @functools.cache
@@ -25,23 +66,52 @@ def load_images(split, data, size):
 
 
 class OmniglotProblem(SequenceProblem):
-    """The episodes of three sets of characters: see `sequences.SequenceProblem`."""
+    """The episodes of three sets of characters: see `sequences.SequenceProblem`.
+
+    Args:
+        recipe: The recipe.
+        seed: Integer.
+        data: Path of the folder of the data, or None to download them.
+        output: Path of the folder that an encoder is trained in.
+    """
 
     metric = "accuracy"
 
-    def __init__(self, recipe, seed, data):
-        self._size = recipe["images"]["size"]
-        self._data = data
+    def __init__(self, recipe, seed, data, output):
+        size = recipe["images"]["size"]
+        train = load_images("train", data, size)
+        held_out = min(VALIDATION_CHARACTERS, len(train) // 4)
+        validation, train = train[-held_out:], train[:-held_out]
+        sets = {"train": train, "validation": validation}
+        sets["test"] = load_images("test", data, size)
+        self._size, self._encoder = size, None
+        # What of the stream's settings is done to the images before.
+        self._done = {}
+        if "encoder" in recipe:
+            settings = dict(recipe["encoder"])
+            warps = settings.pop("warps")
+            self._encoder = train_encoder(train, settings, seed, output)
+            rng = np.random.default_rng(seed)
+            sets = {
+                name: features_of(
+                    self._encoder,
+                    images,
+                    quarter_turns=name == "train",
+                    warps=warps if name == "train" else 0,
+                    rng=rng,
+                )
+                for name, images in sets.items()
+            }
+            self._done = {"quarter_turns": False, "warp": 0.0}
+        self._images = sets
         super().__init__(recipe, seed)
 
     def stream(self, number, batch_size=None, **settings):
         """Stream 0 validates and 1 tests; all others are for training."""
-        split = "test" if number == 1 else "train"
-        images = load_images(split, self._data, self._size)
-        held_out = min(VALIDATION_CHARACTERS, len(images) // 4)
-        if split == "train":
-            images = images[-held_out:] if number == 0 else images[:-held_out]
-        return super().stream(number, batch_size, images=images, **settings)
+        images = self._images[{0: "validation", 1: "test"}.get(number, "train")]
+        return super().stream(
+            number, batch_size, images=images, **settings | self._done
+        )
 
     def compile(self, model, training, steps):
         super().compile(model, training, steps)
@@ -79,6 +149,42 @@ class OmniglotProblem(SequenceProblem):
         accuracy = right / np.maximum(count, 1)
         named = {f"instance {i}": accuracy[i - 1] for i in INSTANCES if i <= len(right)}
         return {"accuracy": right.sum() / count.sum(), **named}
+
+    def export(self, model, output):
+        """A SavedModel in `output/1` that takes drawings, checked without keras_sam."""
+        if self.settings.get("labels", "one_hot") != "one_hot":
+            return super().export(model, output)
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        if self._encoder is not None:
+            archive.track(self._encoder)
+        width = self.target_shape[-1]
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, None, 105, 105], tf.float32, name="images"),
+                tf.TensorSpec([None, None], tf.int32, name="labels"),
+            ]
+        )
+        def classify(images, labels):
+            steps = tf.shape(labels)
+            flat = tf.reshape(images, (-1, 105, 105, 1))
+            shown = tf.image.resize(flat, (self._size, self._size), method="area")
+            if self._encoder is not None:
+                shown = self._encoder(shown[..., 0], training=False)
+            size = self.channels - width
+            shown = tf.reshape(shown, (steps[0], steps[1], size))
+            before = tf.one_hot(labels, width)[:, :-1]
+            before = tf.pad(before, ((0, 0), (1, 0), (0, 0)))
+            outputs = model(tf.concat([shown, before], axis=-1), training=False)
+            return {"probabilities": outputs[:, :, 0]}
+
+        archive.add_endpoint("serving_default", classify)
+        archive.write_out(output / "1", verbose=False)
+        subprocess.run(
+            [sys.executable, "-c", CHECK_EXPORT, str(output / "1")], check=True
+        )
+        return USAGE.format(folder=output.name)
 
 
 def instances(targets, weights):

@@ -157,7 +157,7 @@ def run_settings(recipe, cell, seed):
     The number of epochs does: the learning rate falls over all of them.
     """
     parts = ("task", "layer", "training", "stream", "evaluation", "curriculum")
-    parts += ("embedding", "images", "interface_bias")
+    parts += ("embedding", "images", "encoder", "interface_bias")
     return {"cell": cell, "seed": seed, **{name: recipe.get(name) for name in parts}}
 
 
@@ -179,8 +179,8 @@ def refuse_other_results(output, cell, settings):
     )
 
 
-def make_problem(recipe, seed, data=None):
-    """The problem that a recipe describes; some of them need data."""
+def make_problem(recipe, seed, data, output):
+    """The problem that a recipe describes; some need data, or train a part before."""
     if recipe["task"] == "babi":
         from babi import BabiProblem  # needs tensorflow-datasets
 
@@ -188,7 +188,7 @@ def make_problem(recipe, seed, data=None):
     if recipe["task"] == "omniglot":
         from omniglot import OmniglotProblem
 
-        return OmniglotProblem(recipe, seed, data)
+        return OmniglotProblem(recipe, seed, data, output)
     return SequenceProblem(recipe, seed)
 
 
@@ -196,6 +196,8 @@ def main():
     arguments = parse_arguments()
     recipe = read_recipe(arguments.recipe, arguments.cell, **settings(arguments))
     recipe["task"] = arguments.task or recipe["task"]
+    if arguments.smoke and "encoder" in recipe:
+        recipe["encoder"]["epochs"] = 1
     task, training = recipe["task"], recipe["training"]
     output = arguments.output
     if output is None:
@@ -208,7 +210,7 @@ def main():
     output.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(arguments.seed)
 
-    problem = make_problem(recipe, arguments.seed, arguments.data)
+    problem = make_problem(recipe, arguments.seed, arguments.data, output)
     model = problem.make_model(arguments.cell, recipe["layer"])
     model.summary()
     epochs, steps = training["epochs"], training["steps_per_epoch"]

@@ -87,6 +87,7 @@ CASES = [
             "initial_memory": "learned",
             "output_size": 4,
         },
+        variant=True,
     ),
     Case(
         "ntm_gru_instance",
@@ -125,6 +126,7 @@ CASES = [
             "clip_value": 5.0,
         },
         exact_gradients=False,
+        variant=True,
     ),
     Case(
         "dnc_stacked_cells",
@@ -154,6 +156,7 @@ CASES = [
             "output_size": 4,
         },
         counters=("usage",),
+        variant=True,
     ),
     Case(
         "mann_lstm",

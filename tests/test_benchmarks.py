@@ -199,6 +199,7 @@ def test_strengths_smoke(tmp_path):
     assert all(row["wrong_bits"][0] < 0.5 for row in rows)
 
 
+@pytest.mark.slow
 def test_step_cost_smoke(tmp_path):
     output = tmp_path / "step_cost.json"
     run_script(

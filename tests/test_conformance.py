@@ -306,7 +306,7 @@ def test_keras_file_round_trip(case, wrapping, tmp_path):
         assert_close(third(inputs), again(inputs))
 
 
-@each_case
+@each_case_in_time
 def test_keras_file_of_a_stateful_model_starts_from_its_initial_state(case, tmp_path):
     inputs = random_inputs()
     model = keras.Sequential(
@@ -361,7 +361,7 @@ def test_eager_and_jit_agree(case):
     assert_like_eager(case, compiled(tf.constant(random_inputs())))
 
 
-@each_case
+@each_case_in_time
 def test_eager_and_unrolled_agree(case):
     layer, inputs = full_layer(case, unroll=True), tf.constant(random_inputs())
     assert_like_eager(case, outputs_and_gradients(layer, inputs))
@@ -473,7 +473,7 @@ def reversed_reference(case):
     return reference(case)(inputs), reference(case)(inputs, mask=mask)
 
 
-@each_case
+@each_case_in_time
 @each_wrapping
 def test_go_backwards(case, wrapping):
     inputs, mask = random_inputs(batch=len(MASKS)), tf.constant(MASKS)
@@ -502,7 +502,7 @@ def without_masked_steps(case):
     return [np.concatenate(values) for values in zip(*results, strict=True)]
 
 
-@each_case
+@each_case_in_time
 @pytest.mark.parametrize("mode", ["eager", "graph", "unroll"])
 def test_a_masked_step_changes_nothing(case, mode):
     layer = reference(case)
@@ -519,7 +519,7 @@ def test_a_masked_step_changes_nothing(case, mode):
     assert_equal(run(tf.constant(changed), mask=mask), results)
 
 
-@each_case
+@each_case_in_time
 @pytest.mark.parametrize("unroll", [False, True])
 def test_zero_output_for_mask(case, unroll):
     inputs, mask = random_inputs(batch=len(MASKS)), tf.constant(MASKS)
@@ -532,7 +532,7 @@ def test_zero_output_for_mask(case, unroll):
     assert not np.any(np.asarray(outputs)[~MASKS])
 
 
-@each_case
+@each_case_in_time
 def test_masked_steps_get_no_gradient(case):
     layer = reference(case)
     inputs, mask = random_inputs(batch=len(MASKS)), tf.constant(MASKS)
@@ -542,7 +542,7 @@ def test_masked_steps_get_no_gradient(case):
     assert_finite(of_weights)
 
 
-@each_case
+@each_case_in_time
 def test_masking_layer_in_front(case):
     inputs = random_inputs(batch=len(MASKS))
     inputs[~MASKS] = -1.0
@@ -568,7 +568,7 @@ def test_masking_layer_in_front(case):
 # States.
 
 
-@each_case
+@each_case_in_time
 @pytest.mark.parametrize("return_state", [False, True])
 @pytest.mark.parametrize("return_sequences", [False, True])
 def test_symbolic_shapes_and_what_is_returned(case, return_sequences, return_state):
@@ -591,7 +591,7 @@ def test_symbolic_shapes_and_what_is_returned(case, return_sequences, return_sta
     assert_close(real, [expected, *states] if return_state else [expected])
 
 
-@each_case
+@each_case_in_time
 @each_wrapping
 def test_halves_with_the_state_passed_on_equal_the_whole(case, wrapping):
     arguments = {"return_sequences": True, "return_state": True}
@@ -610,7 +610,7 @@ def test_halves_with_the_state_passed_on_equal_the_whole(case, wrapping):
     assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-5)
 
 
-@each_case
+@each_case_in_time
 def test_initial_state_as_input_of_a_functional_model(case):
     layer = case.layer(return_sequences=True, return_state=True)
     symbol = keras.Input((None, FEATURES))
@@ -626,7 +626,7 @@ def test_initial_state_as_input_of_a_functional_model(case):
     assert_close(model([inputs, *states]), expected)
 
 
-@each_case
+@each_case_in_time
 def test_given_initial_state_is_the_default_one(case):
     layer, inputs = reference(case), random_inputs()
     state = layer.get_initial_state(BATCH)
@@ -666,7 +666,7 @@ def test_pack_state_undoes_unpack_state(case):
     assert tuple(named.read_vectors.shape) == (BATCH, cell.read_heads, words)
 
 
-@each_case
+@each_case_in_time
 def test_given_memory(case):
     layer, inputs = reference(case), random_inputs()
     rng = np.random.default_rng(4)
@@ -684,7 +684,7 @@ def test_given_memory(case):
         assert_differs(outputs, eager_reference(case)[0][0])
 
 
-@each_case
+@each_case_in_time
 def test_stateful(case):
     inputs = random_inputs(steps=6)
     expected, *states = reference(case)(inputs)
@@ -712,7 +712,7 @@ def test_stateful(case):
 # Within other layers.
 
 
-@each_case
+@each_case_in_time
 def test_bidirectional(case, tmp_path):
     inputs = random_inputs(steps=2)
     both = keras.layers.Bidirectional(case.layer(return_state=True))
@@ -741,7 +741,7 @@ def test_bidirectional(case, tmp_path):
     assert_close(again(inputs), results)
 
 
-@each_case
+@each_case_in_time
 def test_bidirectional_sequences_with_a_mask(case):
     inputs, mask = random_inputs(batch=len(MASKS)), tf.constant(MASKS)
     arguments = {"return_sequences": True, "zero_output_for_mask": True}
@@ -787,7 +787,7 @@ def test_stacked(case, tmp_path):
 # Dtypes.
 
 
-@each_case
+@each_case_in_time
 def test_mixed_float16(case, policy):
     inputs = random_inputs()
     policy("mixed_float16")
@@ -814,7 +814,7 @@ def test_mixed_float16(case, policy):
     assert_close(layer(halved), expected, *tolerances)
 
 
-@each_case
+@each_case_in_time
 @each_wrapping
 def test_mixed_float16_fit(case, wrapping, policy):
     policy("mixed_float16")
@@ -904,7 +904,7 @@ def test_calls_leave_nothing_behind(case):
 # Training.
 
 
-@each_case
+@each_case_in_time
 def test_fit_changes_every_weight(case):
     layer = case.layer(dropout=0.3)
     model = keras.Sequential([keras.Input((None, FEATURES)), layer])
@@ -934,7 +934,7 @@ def test_fit_changes_every_weight(case):
     assert_close(model(inputs[:2]), outputs[:2])
 
 
-@each_case
+@each_case_in_time
 @each_wrapping
 def test_dropout(case, wrapping):
     layer = wrapped(case, wrapping, return_sequences=True, dropout=0.3)
@@ -1028,7 +1028,7 @@ def served(request, tmp_path_factory):
         return expected, dict(outputs)
 
 
-@each_case
+@each_case_in_time
 def test_saved_model_in_a_process_with_tensorflow_alone(case, served):
     expected, outputs = served
     for batch, steps in EXPORT_SHAPES:
