@@ -24,10 +24,11 @@ def read_long_description():
 
 
 SERVE = ["fastapi", "uvicorn"]
-# pytest-xdist: tests on both cores. tfds.testing imports dill without asking for it.
+# pytest-xdist: tests on both cores; 3.8, the newest, cannot keep the tests of a group
+# together under pytest 9.2. tfds.testing imports dill without asking for it.
 # httpx: for FastAPI's test client. nbclient and ipykernel: for the notebook.
 TEST = [
-    *("pytest>=8", "pytest-xdist", "hypothesis>=6.100", "dill"),
+    *("pytest>=8,<9.2", "pytest-xdist", "hypothesis>=6.100", "dill"),
     *(*SERVE, "httpx", "nbclient", "ipykernel"),
 ]
 # The formatter's style may change between minor versions of ruff. locust: for

@@ -48,6 +48,8 @@ def pytest_configure(config):
         config.pluginmanager.register(forking.GroupProcesses(config))
 
 
+# Before pytest-xdist looks for the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Keeps together, on one of pytest-xdist's workers, what shares compiled functions.
 

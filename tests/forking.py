@@ -19,6 +19,17 @@ class GroupProcesses:
         self.config = config
         self.process = None
 
+    def pytest_collection_finish(self, session):
+        # pytest-xdist names the group after an @. Without it a group's tests go to
+        # both workers, which compile everything twice.
+        if self.config.getoption("loadgroup", False) and not all(
+            item.nodeid.endswith(f"@{group_of(item)}") for item in session.items
+        ):
+            raise pytest.UsageError(
+                "pytest-xdist does not keep the tests of a group together. Install the "
+                "versions that setup.py asks for."
+            )
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item, nextitem):
         group, following = group_of(item), nextitem and group_of(nextitem)
