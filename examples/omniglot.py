@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from image_encoder import features_of, train_encoder
+from matplotlib import pyplot as plt
 from sequences import SequenceProblem
 
 import keras_sam.datasets
@@ -83,7 +84,7 @@ class OmniglotProblem(SequenceProblem):
         held_out = min(VALIDATION_CHARACTERS, len(train) // 4)
         validation, train = train[-held_out:], train[:-held_out]
         sets = {"train": train, "validation": validation}
-        sets["test"] = load_images("test", data, size)
+        sets["test"] = self._drawings = load_images("test", data, size)
         self._size, self._encoder = size, None
         # What of the stream's settings is done to the images before.
         self._done = {}
@@ -158,7 +159,6 @@ class OmniglotProblem(SequenceProblem):
         archive.track(model)
         if self._encoder is not None:
             archive.track(self._encoder)
-        width = self.target_shape[-1]
 
         @tf.function(
             input_signature=[
@@ -167,24 +167,65 @@ class OmniglotProblem(SequenceProblem):
             ]
         )
         def classify(images, labels):
-            steps = tf.shape(labels)
             flat = tf.reshape(images, (-1, 105, 105, 1))
             shown = tf.image.resize(flat, (self._size, self._size), method="area")
-            if self._encoder is not None:
-                shown = self._encoder(shown[..., 0], training=False)
-            size = self.channels - width
-            shown = tf.reshape(shown, (steps[0], steps[1], size))
-            before = tf.one_hot(labels, width)[:, :-1]
-            before = tf.pad(before, ((0, 0), (1, 0), (0, 0)))
-            outputs = model(tf.concat([shown, before], axis=-1), training=False)
-            return {"probabilities": outputs[:, :, 0]}
+            return {"probabilities": self._classify(model, shown[..., 0], labels)}
 
         archive.add_endpoint("serving_default", classify)
         archive.write_out(output / "1", verbose=False)
         subprocess.run(
             [sys.executable, "-c", CHECK_EXPORT, str(output / "1")], check=True
         )
+        self._draw_episode(model, output / "episode.png")
         return USAGE.format(folder=output.name)
+
+    def _classify(self, model, drawings, labels):
+        """Probabilities `[batch, time, classes]` of the labels of drawings.
+
+        Args:
+            model: The model.
+            drawings: Tensor `[batch * time, size, size]`.
+            labels: Integer tensor `[batch, time]`; that of a step counts from the next
+                on.
+        """
+        steps, width = tf.shape(labels), self.target_shape[-1]
+        shown = drawings
+        if self._encoder is not None:
+            shown = self._encoder(drawings, training=False)
+        shown = tf.reshape(shown, (steps[0], steps[1], self.channels - width))
+        before = tf.pad(tf.one_hot(labels, width)[:, :-1], ((0, 0), (1, 0), (0, 0)))
+        return model(tf.concat([shown, before], axis=-1), training=False)[:, :, 0]
+
+    def _draw_episode(self, model, path):
+        """A picture of an episode of the test: each drawing, and how it was named."""
+        rng = np.random.default_rng(self.seed)
+        count, instances = self.target_shape[-1], self.settings.get("instances", 10)
+        count = min(count, 5)
+        chosen = rng.choice(len(self._drawings), count, replace=False)
+        labels = rng.permutation(np.repeat(np.arange(count), instances))
+        seen = np.array([np.sum(labels[:t] == labels[t]) for t in range(len(labels))])
+        drawings = self._drawings[chosen[labels], seen % self._drawings.shape[1]]
+        probabilities = self._classify(model, drawings, labels[np.newaxis]).numpy()[0]
+        right = probabilities[np.arange(len(labels)), labels]
+        correct = probabilities.argmax(axis=-1) == labels
+        figure, axes = plt.subplots(
+            count, instances, figsize=(instances, 1.25 * count), layout="constrained"
+        )
+        for axis in axes.flat:
+            axis.axis("off")
+        for t, label in enumerate(labels):
+            axis = axes[label, seen[t]]
+            axis.imshow(drawings[t], cmap="gray_r")
+            color = "tab:green" if correct[t] else "tab:red"
+            axis.set_title(f"{right[t]:.2f}", color=color, fontsize=9)
+        figure.suptitle(
+            "An episode of unseen characters, one a row, from first to last instance.\n"
+            "Above each drawing the probability of its label: red where another label "
+            "was likelier.",
+            fontsize=9,
+        )
+        figure.savefig(path, dpi=100)
+        plt.close(figure)
 
 
 def instances(targets, weights):
