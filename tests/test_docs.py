@@ -1,4 +1,4 @@
-"""Executes the examples of README.md, docs/ and the docstrings; checks limits and links."""
+"""Executes the examples of README.md, docs/ and docstrings; checks limits and links."""
 
 import doctest
 import importlib
