@@ -339,11 +339,12 @@ def copying():
     return markdown(columns, rows)
 
 
-def learned():
-    """The models of examples/train.py on the tasks of the NTM paper."""
+def learned(*tasks):
+    """The models of examples/train.py on tasks of the NTM paper."""
     columns = ["task", "model", "wrong bits", "nothing written", "sequences", "minutes"]
     rows = []
-    for task, title in TASKS.items():
+    for task in tasks:
+        title = TASKS[task]
         results = map(load, MODELS.glob(f"{task}_*/results*.json"))
         runs = {cell_of(run): run for run in results}
         for cell in sorted(runs, key=CELLS.index):
