@@ -81,10 +81,11 @@ def name_of(page):
 
 
 def anchors(text):
-    """The names that a Markdown page gives its headings."""
+    """The names of the headings of a page, and of what the API reference describes."""
     headings = re.findall(r"^#+ +(.*)$", ANY_FENCE.sub("", text), re.MULTILINE)
     plain = (re.sub(r"[^\w\s-]", "", heading.lower()) for heading in headings)
-    return {re.sub(r"\s+", "-", heading.strip()) for heading in plain}
+    names = {re.sub(r"\s+", "-", heading.strip()) for heading in plain}
+    return names | set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
 
 
 def links(text):
@@ -140,9 +141,9 @@ def test_relative_links_lead_somewhere(page):
 
 
 def test_a_broken_link_is_seen():
-    text = "[a](b.md#c) ![d](e.png)\n```\n[f](g)\n```\n## Two, words\n"
+    text = "[a](b.md#c) ![d](e.png)\n```\n[f](g)\n```\n## Two, words\n::: a.b\n"
     assert links(text) == ["b.md#c", "e.png"]
-    assert anchors(text) == {"two-words"}
+    assert anchors(text) == {"two-words", "a.b"}
 
 
 @pytest.mark.parametrize("example", docstring_examples(), ids=lambda test: test.name)
