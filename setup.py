@@ -34,6 +34,8 @@ TEST = [
 # The formatter's style may change between minor versions of ruff. locust: for
 # benchmarks/serving.py.
 DEV = [*TEST, "ruff~=0.17.6", "locust"]
+# The site: `mkdocs serve`.
+DOCS = ["mkdocs~=1.6", "mkdocs-material~=9.7", "mkdocstrings[python]~=1.0"]
 
 setup(
     name="keras_sam",
@@ -57,7 +59,7 @@ setup(
         "importlib_resources",
         "matplotlib",
     ],
-    extras_require={"test": TEST, "serve": SERVE, "dev": DEV},
+    extras_require={"test": TEST, "serve": SERVE, "dev": DEV, "docs": DOCS},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Developers",

@@ -1,4 +1,4 @@
-"""Writes the measured figures into README.md and BENCHMARKS.md.
+"""Writes the measured figures into README.md and the pages of docs/.
 
     python benchmarks/tables.py
 
@@ -23,7 +23,18 @@ import keras_sam
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 MODELS = ROOT / "saved_models"
-DOCUMENTS = (ROOT / "README.md", ROOT / "BENCHMARKS.md")
+PAGES = ROOT / "docs"
+DOCUMENTS = (
+    ROOT / "README.md",
+    PAGES / "guides" / "choose-an-index.md",
+    PAGES / "guides" / "serving.md",
+    PAGES / "guides" / "training.md",
+    PAGES / "results" / "benchmarks.md",
+    PAGES / "results" / "copy.md",
+    PAGES / "results" / "graphs.md",
+    PAGES / "results" / "recall.md",
+    PAGES / "results" / "sort-and-ngrams.md",
+)
 # Of copying: "learned" is under so many wrong bits; and lengths beyond the training's.
 LIMIT = 0.01
 LONGER = ("40", "80", "120")
@@ -71,7 +82,8 @@ def json_text(name):
 
 def picture(name, text):
     path = RESULTS / f"{name}.png"
-    return f"![{text}]({path.relative_to(ROOT)})\n" if path.exists() else ""
+    # From the folder docs/results.
+    return f"![{text}](../../{path.relative_to(ROOT)})\n" if path.exists() else ""
 
 
 def layer_name(row):
@@ -208,22 +220,85 @@ def extrapolated():
     return markdown(columns, rows)
 
 
-def recall():
+def found():
+    """What LSH finds: the mean of the seeds of its planes."""
+    names = {"clusters": "clusters", "trained": "trained SAM", "random": "random"}
+    results = stored("index_quality_lsh")
+    rows = []
+    for kind, title in names.items():
+        for words, indexes in results[kind]["results"].items():
+            part = indexes["LSH"]
+            shares = (
+                f"{part[name]:.2f}"
+                for name in ("recall_at_1", "recall_at_4", "read_mass")
+            )
+            rows.append([title, f"{int(words):,}", *shares])
+    columns = ["kind of words", "N", "the best word", "the best 4 words", "read mass"]
+    return markdown(columns, rows)
+
+
+def found_by_scann():
     rows = []
     for kind, part in stored("index_quality").items():
         for words, indexes in part["results"].items():
-            rows += [
-                [
-                    kind,
-                    f"{int(words):,}",
-                    index,
-                    number(each["recall_at_4"]),
-                    number(each["microseconds_per_step"]["median"]),
-                ]
-                for index, each in indexes.items()
-                if int(words) >= 2**16
-            ]
-    columns = ["kind of words", "N", "index", "recall at 4", "microseconds per step"]
+            if "ScaNN" in indexes and int(words) >= 2**16:
+                share = indexes["ScaNN"]["recall_at_4"]
+                rows.append([kind, f"{int(words):,}", f"{share:.2f}"])
+    return markdown(["kind of words", "N", "the best 4 words"], rows)
+
+
+def strengths():
+    """Wrong bits with read strengths that are clipped, as they are, and multiplied."""
+    rows = {}
+    for each in stored("strengths")["strengths"]["rows"]:
+        limit, factor = each["clip_value"], each["factor"]
+        name = f"clipped to {limit:g}" if limit else f"not clipped, times {factor:g}"
+        wrong = ", ".join(f"{bits:.4f}" for bits in each["wrong_bits"])
+        rows.setdefault(f"{each['pairs']:,}", {})[name] = wrong
+    columns = ["pairs", *next(iter(rows.values()))]
+    return markdown(columns, [[pairs, *row.values()] for pairs, row in rows.items()])
+
+
+def frozen():
+    """Requests to an exported model with a frozen memory."""
+    results = stored("serving")
+    rows = [
+        [
+            each["index"],
+            f"{each['words']:,}",
+            number(each["milliseconds_median"]),
+            number(each["milliseconds_first_request"] / 1000),
+            number(each["mib_resident_one_at_a_time"]),
+            number(each["mib_more_for_100_at_once"]),
+            number(each["seconds_to_export"]),
+        ]
+        for each in results["frozen_lsh"] + results["frozen_scann"]
+    ]
+    columns = [
+        *("index", "words", "ms per request", "first request, s", "process, MiB"),
+        *("more for 100 at once, MiB", "export, s"),
+    ]
+    return markdown(columns, rows)
+
+
+def load_of_server():
+    rows = [
+        [
+            each["clients"],
+            number(each["requests_per_second"]),
+            number(each["milliseconds_median"]),
+            number(each["milliseconds_99_percent"]),
+            f"{each['failed_or_wrong']} of {each['requests']:,}",
+        ]
+        for each in stored("serving")["load"]
+    ]
+    columns = [
+        "clients",
+        "requests per second",
+        "median, ms",
+        "99 %, ms",
+        "wrong answers",
+    ]
     return markdown(columns, rows)
 
 
@@ -264,11 +339,12 @@ def copying():
     return markdown(columns, rows)
 
 
-def learned():
-    """The models of examples/train.py on the tasks of the NTM paper."""
+def learned(*tasks):
+    """The models of examples/train.py on tasks of the NTM paper."""
     columns = ["task", "model", "wrong bits", "nothing written", "sequences", "minutes"]
     rows = []
-    for task, title in TASKS.items():
+    for task in tasks:
+        title = TASKS[task]
         results = map(load, MODELS.glob(f"{task}_*/results*.json"))
         runs = {cell_of(run): run for run in results}
         for cell in sorted(runs, key=CELLS.index):
@@ -285,6 +361,77 @@ def learned():
             rows.append(row)
             title = ""
     return markdown(columns, rows)
+
+
+def longer(task, size):
+    """Wrong bits of larger sequences than those trained on."""
+    results = map(load, MODELS.glob(f"{task}_*/results*.json"))
+    runs = {cell_of(run): run["test_of_size"] for run in results}
+    sizes = [name for name in next(iter(runs.values())) if name.split()[0] == size]
+    rows = [
+        [cell.upper(), *(number(runs[cell][name]["bit_errors"]) for name in sizes)]
+        for cell in sorted(runs, key=CELLS.index)
+    ]
+    return markdown(["model", *sizes], rows)
+
+
+def order_recall():
+    folder = MODELS / "order_recall_sdnc"
+    rows = []
+    for title, name in (("SDNC", "results"), ("SAM, no links", "results_sam")):
+        run = load(folder / f"{name}.json")
+        errors = [run["test"], *run["test_of_size"].values(), run["write_gate_shut"]]
+        rows.append([title, *(number(each["bit_errors"]) for each in errors)])
+    columns = ["model", "2 to 10 items", "10 items", "20 items", "nothing written"]
+    return markdown(columns, rows)
+
+
+def recall_curriculum():
+    """Shares of the bits that are wrong."""
+    run = load(MODELS / "recall_curriculum_sam" / "results.json")
+    bits, queries = run["recipe"]["stream"]["bits"], run["recipe"]["test"]["queries"]
+    rows = [["2 to 1,536", f"{run['test']['bit_errors'] / bits:.1%}"]]
+    for name, each in run["test_of_size"].items():
+        items = int(name.split()[1])
+        rows.append([f"{items:,}", f"{each['bit_errors'] / bits / queries:.1%}"])
+    shut = run["write_gate_shut"]["bit_errors"]
+    rows.append(["2 to 1,536, nothing written", f"{shut / bits:.1%}"])
+    return markdown(["items", "wrong bits"], rows)
+
+
+def headline():
+    """Wrong bits per sequence of the stored models, one column for a cell."""
+
+    def copies(length):
+        runs = {
+            cell: load(MODELS / f"copy_{cell}" / "results.json")
+            for cell in ("ntm", "dnc", "sam", "sdnc", "lstm")
+        }
+        return {
+            cell: run["test_bit_errors"]
+            if length is None
+            else run["bit_errors_by_length"][length]
+            for cell, run in runs.items()
+        }
+
+    def errors(task):
+        results = map(load, MODELS.glob(f"{task}_*/results*.json"))
+        return {cell_of(run): run["test"]["bit_errors"] for run in results}
+
+    tasks = {
+        "copy 1 to 20 vectors": copies(None),
+        "copy 120 vectors": copies("120"),
+        "associative recall": errors("associative_recall"),
+        "order recall": errors("order_recall"),
+        "repeat copy": errors("repeat_copy"),
+        "priority sort": errors("priority_sort"),
+    }
+    cells = ("ntm", "dnc", "sam", "sdnc", "lstm")
+    rows = [
+        [title, *(number(found[cell]) if cell in found else "" for cell in cells)]
+        for title, found in tasks.items()
+    ]
+    return markdown(["task", *(cell.upper() for cell in cells)], rows)
 
 
 def traversal():
@@ -323,7 +470,15 @@ TABLES = {
         figure,
         peers,
         extrapolated,
-        recall,
+        found,
+        found_by_scann,
+        strengths,
+        frozen,
+        load_of_server,
+        longer,
+        order_recall,
+        recall_curriculum,
+        headline,
         dense,
         learning,
         copying,

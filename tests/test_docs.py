@@ -1,4 +1,4 @@
-"""Executes the examples of README.md and of the docstrings."""
+"""Executes the examples of README.md, docs/ and docstrings; checks limits and links."""
 
 import doctest
 import importlib
@@ -16,11 +16,18 @@ import tensorflow as tf
 import keras_sam
 import keras_sam.ops
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md"))]
+# The front page stays short: lines, words, characters in a line.
+README_LIMITS = (200, 1_500, 120)
 FENCE = re.compile(
     r"^[ \t]*```[ \t]*py(?:thon)?\b[^\n]*\n(.*?)^[ \t]*```[ \t]*$",
     re.MULTILINE | re.DOTALL | re.IGNORECASE,
 )
+ANY_FENCE = re.compile(r"^[ \t]*```.*?^[ \t]*```[ \t]*$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\(\s*([^)\s]+)[^)]*\)")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 NAMESPACE = {"keras": keras, "np": np, "tf": tf, "keras_sam": keras_sam}
 
@@ -69,14 +76,74 @@ def docstring_examples():
     return [test for test in found if test.examples]
 
 
-def test_readme_blocks_run(tmp_path, monkeypatch):
-    blocks = python_blocks(README.read_text(encoding="utf-8"))
-    assert blocks, "README.md has no ```python block."
+def name_of(page):
+    return str(page.relative_to(ROOT))
+
+
+def anchors(text):
+    """The names of the headings of a page, and of what the API reference describes."""
+    headings = re.findall(r"^#+ +(.*)$", ANY_FENCE.sub("", text), re.MULTILINE)
+    plain = (re.sub(r"[^\w\s-]", "", heading.lower()) for heading in headings)
+    names = {re.sub(r"\s+", "-", heading.strip()) for heading in plain}
+    return names | set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
+
+
+def links(text):
+    """What a Markdown page links to, pictures included."""
+    return LINK.findall(ANY_FENCE.sub("", text))
+
+
+PAGES_WITH_CODE = [page for page in PAGES if python_blocks(page.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=name_of)
+def test_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
-    for lines_above, code in blocks:
-        # The empty lines make a traceback point at the line of README.md.
-        exec(compile("\n" * lines_above + code, str(README), "exec"), namespace)
+    for lines_above, code in python_blocks(page.read_text(encoding="utf-8")):
+        # The empty lines make a traceback point at the line of the page.
+        exec(compile("\n" * lines_above + code, str(page), "exec"), namespace)
+
+
+def test_readme_and_guides_have_code():
+    guides = (ROOT / "docs" / "guides").glob("*.md")
+    assert {README, *guides} <= set(PAGES_WITH_CODE)
+
+
+def test_readme_is_short():
+    text = README.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    found = (len(lines), len(text.split()), max(map(len, lines)))
+    assert all(map(int.__le__, found, README_LIMITS)), found
+
+
+def test_readme_begins_with_the_two_commands():
+    blocks = re.findall(r"^```bash\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+    assert blocks[:2] == [
+        "pip install -e . && python examples/copy_task.py --quick\n",
+        'pip install -e ".[dev]" && python -m pytest\n',
+    ]
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=name_of)
+def test_relative_links_lead_somewhere(page):
+    broken = []
+    for link in links(page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.is_file() or (
+            anchor and anchor not in anchors(target.read_text(encoding="utf-8"))
+        ):
+            broken.append(link)
+    assert not broken
+
+
+def test_a_broken_link_is_seen():
+    text = "[a](b.md#c) ![d](e.png)\n```\n[f](g)\n```\n## Two, words\n::: a.b\n"
+    assert links(text) == ["b.md#c", "e.png"]
+    assert anchors(text) == {"two-words", "a.b"}
 
 
 @pytest.mark.parametrize("example", docstring_examples(), ids=lambda test: test.name)
