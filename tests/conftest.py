@@ -53,12 +53,16 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Keeps together, on one of pytest-xdist's workers, what shares compiled functions.
 
-    That is a file; of the conformance table, whose rows are many, a row, or what asks
-    for the fixture that exports all rows.
+    That is a file; of the table of conformance a row, or what asks for the fixture that
+    exports all rows; of the placements a layer; of the examples a script.
     """
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         part = getattr(parameters.get("case"), "name", "")
         if "served" in item.fixturenames:
             part = "served"
+        elif item.path.stem in ("test_examples", "test_benchmarks"):
+            part = item.name  # What runs scripts shares nothing.
+        elif item.path.stem == "test_placements":
+            part = parameters.get("layer", "")
         item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {part}"))

@@ -405,7 +405,12 @@ RECORD = 4096 * 4 * 4000 * 4 / 2**20
 
 @pytest.mark.parametrize(
     ("way", "jit_compile"),
-    [("predict", False), ("predict", True), ("call", False), ("export", False)],
+    [
+        ("predict", False),
+        pytest.param("predict", True, marks=pytest.mark.slow),
+        ("call", False),
+        ("export", False),
+    ],
 )
 def test_nothing_is_recorded_where_nobody_asks_for_a_gradient(
     way, jit_compile, tmp_path

@@ -60,6 +60,7 @@ def test_committed_streaming_versions_are_what_their_script_writes(tmp_path):
             np.testing.assert_array_equal(values, again[key], err_msg=key)
 
 
+@pytest.mark.slow
 def test_long_recall_smoke(tmp_path):
     output = run_script("examples/long_recall.py", "--smoke", "--output", tmp_path)
     assert "new sequences of 16 steps" in output
@@ -270,10 +271,16 @@ def test_committed_recipes_with_held_out_load(import_example, name):
 @pytest.mark.parametrize(
     "name, script, task, size, value, bits",
     [
-        ("copy_sdnc", "copy_task", "copy", "length", 120, 960),
+        pytest.param(
+            *("copy_sdnc", "copy_task", "copy", "length", 120, 960),
+            marks=pytest.mark.slow,
+        ),
         ("copy_sam_dense_positions", "copy_task", "copy", "length", 120, 960),
         ("order_recall_sdnc", "train", "order_recall", "items", 20, 152),
-        ("repeat_copy_sdnc", "train", "repeat_copy", "length", 20, 880),
+        pytest.param(
+            *("repeat_copy_sdnc", "train", "repeat_copy", "length", 20, 880),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_committed_models_go_far_beyond_their_training(

@@ -98,6 +98,7 @@ def test_a_sam_is_the_same_as_a_cell_in_place_and_frozen(configuration):
     check(*configuration, jit_compile=False)
 
 
+@pytest.mark.slow
 @settings(max_examples=3, phases=NO_SHRINKING)
 @given(configurations([keras_sam.SDNC]))
 def test_an_sdnc_is_the_same_as_a_cell_in_place_and_frozen(configuration):

@@ -112,6 +112,7 @@ def frozen(tmp_path_factory):
 
 
 SLOW = ("barely_written", "smallest", "sdnc_barely_written", "sdnc_lsh")
+SLOW += ("sdnc_options", "lsh")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,10 @@ def large_results(function, size):
     return found
 
 
-@pytest.mark.parametrize("layer_class", [keras_sam.SAM, keras_sam.SDNC])
+@pytest.mark.parametrize(
+    "layer_class",
+    [keras_sam.SAM, pytest.param(keras_sam.SDNC, marks=pytest.mark.slow)],
+)
 def test_a_step_makes_nothing_as_large_as_the_memory(layer_class, tmp_path):
     model = make_model(layer_class=layer_class, **LARGE)
     memory = prefill(model, random_inputs(1, 5))

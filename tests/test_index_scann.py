@@ -530,8 +530,11 @@ def values_and_gradients(layer, inputs, state, mask):
 
 @pytest.mark.parametrize(
     ("settings", "masked", "given"),
-    [(BRUTE_FORCE, False, 0), (BRUTE_FORCE, True, 20), (WHOLE_TREE, True, 0)],
-    ids=["brute_force", "brute_force_masked_given", "whole_tree_masked"],
+    [
+        pytest.param(BRUTE_FORCE, False, 0, id="brute_force", marks=pytest.mark.slow),
+        pytest.param(BRUTE_FORCE, True, 20, id="brute_force_masked_given"),
+        pytest.param(WHOLE_TREE, True, 0, id="whole_tree", marks=pytest.mark.slow),
+    ],
 )
 def test_layers_equal_the_exact_index(settings, masked, given, cache):
     exact = make_layer("exact", jit_compile=False)
@@ -600,7 +603,9 @@ def make_model(plain=False, index="scann"):
     return keras.Model(inputs, keras.layers.Dense(1)(hidden))
 
 
-@pytest.mark.parametrize("plain", [False, True], ids=["layer", "cell"])
+@pytest.mark.parametrize(
+    "plain", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["layer", "cell"]
+)
 def test_two_layers_learn(plain, cache):
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(8, 6, 5)).astype("float32")
