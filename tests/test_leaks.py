@@ -26,10 +26,7 @@ QUICK_ALIVE = {
     "sdnc": ["call"],
 }
 # Each is a process that makes some ten layers.
-QUICK_GROWTH = {
-    "sam": ["call_under_a_tape"],
-    "sam_cell": ["call_in_a_function"],
-}
+QUICK_GROWTH = {"sam": ["call_under_a_tape"]}
 QUICK_XLA = {"sam_compiled": ["call_under_a_tape"]}
 XLA = [name for name in LAYERS if name.endswith("_compiled")]
 
@@ -128,6 +125,7 @@ def test_compilation_is_announced_once_for_all_layers_of_the_same_shapes(made, d
     assert len(set(report["messages"])) == len(report["messages"])
 
 
+@pytest.mark.slow
 def test_memory_and_programs_that_are_kept_are_seen():
     report = measured("ntm", "keep")
     assert np.all(np.diff(report["programs"]) >= 1)

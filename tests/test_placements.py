@@ -28,8 +28,6 @@ QUICK = {
         "subclassed_model",
         "custom_layer_without_build",
         "own_train_step",
-        "time_distributed",
-        "bidirectional",
         "tf_module",
         "tape_in_function",
     ],
