@@ -134,9 +134,9 @@ def test_rounding_of_the_sequence_is_that_of_the_cell():
 
     def flat(layer, seed):
         rng = np.random.default_rng(seed)
-        inputs = tf.constant(rng.normal(size=(3, 9, 5)), layer.compute_dtype)
+        inputs = tf.constant(rng.normal(size=(3, 17, 5)), layer.compute_dtype)
         state = layer.cell.get_initial_state(3, memory=rng.normal(size=(5, 4)))
-        mask = tf.constant(rng.random((3, 9)) > 0.3)
+        mask = tf.constant(rng.random((3, 17)) > 0.3)
         results = results_and_gradients(layer, inputs, state, mask)
         return [
             np.concatenate([np.ravel(value) for value in values]) for values in results
