@@ -20,6 +20,7 @@ import hypothesis
 import keras
 import pytest
 from running import ROOT
+from slow_rows import is_slow_row
 
 # A data set that older code prepared in the home folder must not be read here. tfds
 # takes the variable when it is imported; the folder goes with the object, at exit.
@@ -51,12 +52,14 @@ def pytest_configure(config):
 # Before pytest-xdist looks for the groups.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Keeps together, on one of pytest-xdist's workers, what shares compiled functions.
+    """Marks slow rows; keeps on one worker of pytest-xdist what shares programs.
 
     That is a file; of the table of conformance a row, or what asks for the fixture that
     exports all rows; of the placements a layer; of the examples a script.
     """
     for item in items:
+        if is_slow_row(item.nodeid):
+            item.add_marker("slow")
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         part = getattr(parameters.get("case"), "name", "")
         if "served" in item.fixturenames:
