@@ -99,7 +99,7 @@ CASES = [
             "initial_read_vectors": "zeros",
             "clip_value": None,
         },
-        variant=True,
+        slow=True,
     ),
     Case(
         "dnc_lstm",
@@ -133,7 +133,7 @@ CASES = [
         keras_sam.DNCCell,
         keras_sam.DNC,
         lambda rate: {"controller": stacked_cells(rate), "output_size": 4},
-        variant=True,
+        slow=True,
     ),
     Case(
         "dam_lstm",
@@ -156,7 +156,7 @@ CASES = [
             "output_size": 4,
         },
         counters=("usage",),
-        variant=True,
+        slow=True,
     ),
     Case(
         "mann_lstm",
@@ -178,7 +178,7 @@ CASES = [
             "output_size": 4,
         },
         counters=("usage",),
-        variant=True,
+        slow=True,
     ),
     Case(
         "sam_lstm",

@@ -19,31 +19,33 @@ class GroupProcesses:
         self.config = config
         self.process = None
 
-    def pytest_collection_finish(self, session):
-        # pytest-xdist names the group after an @. Without it a group's tests go to
-        # both workers, which compile everything twice.
-        if self.config.getoption("loadgroup", False) and not all(
-            item.nodeid.endswith(f"@{group_of(item)}") for item in session.items
-        ):
-            raise pytest.UsageError(
-                "pytest-xdist does not keep the tests of a group together. Install the "
-                "versions that setup.py asks for."
-            )
-
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item, nextitem):
-        group, following = group_of(item), nextitem and group_of(nextitem)
-        if self.process is None:
-            self.process = GroupProcess(self.config, item.session.items)
         hook = item.ihook
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in self.process.run(item, nextitem if following == group else None):
+        for report in self._reports(item, nextitem):
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def _reports(self, item, nextitem):
+        group, following = group_of(item), nextitem and group_of(nextitem)
+        if not item.nodeid.endswith(f"@{group}"):
+            # Its group would be in both workers, which would compile everything twice.
+            return [
+                failure(
+                    item,
+                    "pytest-xdist does not keep the tests of a group together: it has "
+                    "not named them. Install the versions that setup.py asks for.",
+                )
+            ]
+        if self.process is None:
+            self.process = GroupProcess(self.config, item.session.items)
+        reports = self.process.run(item, nextitem if following == group else None)
         if following != group or not self.process.is_alive:
             self.process.end()
             self.process = None
-        return True
+        return reports
 
 
 class GroupProcess:
@@ -76,16 +78,8 @@ class GroupProcess:
             reports = self.connection.recv()
         except (EOFError, OSError):
             self.is_alive = False
-            return [
-                pytest.TestReport(
-                    item.nodeid,
-                    item.location,
-                    {},
-                    "failed",
-                    "The process of this test ended before the test did.",
-                    "call",
-                )
-            ]
+            lost = "The process of this test ended before the test did."
+            return [failure(item, lost)]
         read = self.config.hook.pytest_report_from_serializable
         return [read(config=self.config, data=report) for report in reports]
 
@@ -129,6 +123,11 @@ class Reports:
     def taken(self):
         reports, self.reports = self.reports, []
         return reports
+
+
+def failure(item, text):
+    """The report of a test that failed for a reason outside of it."""
+    return pytest.TestReport(item.nodeid, item.location, {}, "failed", text, "call")
 
 
 def group_of(item):

@@ -24,6 +24,8 @@ test_run_backup.py::test_a_damaged_state_is_left_out(flip[02])
 test_engine_faults.py::test_nothing_is_recorded_where_nobody_asks*(call-False)
 test_engine_faults.py::test_nothing_is_recorded_where_nobody_asks*(export-False)
 test_engine_faults.py::test_gradients_are_the_cells_however*-False)
+test_inputs.py::*sdnc*
+test_stateful.py::*sdnc*
 test_index_lsh.py::test_layer_equals_the_cell(-in_place)
 test_index_lsh.py::test_layer_equals_the_cell(masked-compiled)
 test_index_lsh.py::test_equal_words_tie_in_a_graph_too(*-float64)

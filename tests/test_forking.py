@@ -16,6 +16,7 @@ def pytest_configure(config):
         config.pluginmanager.register(forking.GroupProcesses(config))
 
 
+@pytest.hookimpl(FIRST)
 def pytest_collection_modifyitems(items):
     for item in items:
         item.add_marker(pytest.mark.xdist_group(item.name.split("_")[1]))
@@ -47,18 +48,29 @@ def test_third_runs_all_the_same():
 """
 
 
-def test_failures_and_lost_processes_are_reported(tmp_path):
-    (tmp_path / "conftest.py").write_text(CONFTEST)
-    (tmp_path / "test_groups.py").write_text(TESTS)
+def run_groups(folder, first):
+    """Runs the tests. pytest-xdist sees groups that are there before it looks."""
+    (folder / "conftest.py").write_text(CONFTEST.replace("FIRST", first))
+    (folder / "test_groups.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-n1", "--dist=loadgroup", "-rA"]
     paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-    run = subprocess.run(
-        [*command, "--rootdir", tmp_path, "-c", os.devnull, tmp_path],
+    return subprocess.run(
+        [*command, "--rootdir", folder, "-c", os.devnull, folder],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_tests_that_are_not_kept_together_do_not_run(tmp_path):
+    run = run_groups(tmp_path, first="trylast=True")
+    assert "5 failed" in run.stdout
+    assert "does not keep the tests of a group together" in run.stdout
+
+
+def test_failures_and_lost_processes_are_reported(tmp_path):
+    run = run_groups(tmp_path, first="tryfirst=True")
     assert run.returncode == 1, run.stdout + run.stderr
     outcomes = re.findall(r"^(PASSED|FAILED) \S*::(\w+)", run.stdout, re.M)
     assert sorted(outcomes) == [
