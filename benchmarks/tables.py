@@ -32,6 +32,7 @@ DOCUMENTS = (
     PAGES / "results" / "benchmarks.md",
     PAGES / "results" / "copy.md",
     PAGES / "results" / "graphs.md",
+    PAGES / "results" / "omniglot.md",
     PAGES / "results" / "recall.md",
     PAGES / "results" / "sort-and-ngrams.md",
 )
@@ -449,6 +450,21 @@ def traversal():
     return markdown(["graph", "steps", "right"], rows)
 
 
+def omniglot():
+    """Right labels of unseen characters by how often they came before."""
+    paths = [MODELS / "omniglot_sam" / "results.json"]
+    paths += sorted(RESULTS.glob("omniglot_*.json"))
+    instances = (1, 2, 3, 5, 10)
+    rows = []
+    for run in map(load, paths):
+        right = [run["test"][f"instance {number_of}"] for number_of in instances]
+        episodes = f"{run['training_sequences']:,}"
+        cell = cell_of(run).upper()
+        rows.append([cell, *(f"{share:.1%}" for share in right), episodes])
+    columns = [f"instance {number_of}" for number_of in instances]
+    return markdown(["cell", *columns, "training episodes"], rows)
+
+
 def span(limits):
     low, high = limits
     return f"{low}" if low == high else f"{low} to {high}"
@@ -483,6 +499,7 @@ TABLES = {
         learning,
         copying,
         learned,
+        omniglot,
         traversal,
     )
 }

@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import socket
+import subprocess
 import sys
 import tomllib
 import zipfile
@@ -201,6 +202,12 @@ def test_drawn_stories_are_whole_and_of_one_task(import_example):
     batches = list(arrays.batches(1, 4))
     assert sum(batch.weights.sum() for batch in batches) == 9
     assert {len(batch.words) for batch in batches} == {4}
+
+
+def test_committed_omniglot_model_answers_drawings(import_example):
+    check = import_example("omniglot").CHECK_EXPORT
+    folder = ROOT / "saved_models" / "omniglot_sam" / "1"
+    subprocess.run([sys.executable, "-c", check, str(folder)], check=True)
 
 
 def test_instances_of_a_label(import_example):
