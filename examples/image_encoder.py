@@ -12,7 +12,7 @@ import numpy as np
 from training import held_rate
 
 import keras_sam
-from keras_sam.tasks.omniglot import warped
+from keras_sam.tasks.omniglot import turned, warped
 
 BATCH = 64
 PART = 512  # images that are encoded together
@@ -61,7 +61,10 @@ def train_encoder(images, settings, seed, folder):
     run = keras_sam.callbacks.RunBackup(
         folder / "backup" / "encoder", settings={"seed": seed, **settings}
     )
-    done = run.restore(classifier)
+    try:
+        done = run.restore(classifier)
+    except ValueError as error:  # The backup is of another run.
+        raise SystemExit(f"error: {error}") from None
     classifier.fit(
         labelled_images(images, seed, done, steps),
         steps_per_epoch=steps,
@@ -87,13 +90,6 @@ def labelled_images(images, seed, epoch, steps):
             quarters = rng.integers(4, size=BATCH)
             shown = images[characters, rng.integers(drawings, size=BATCH)]
             yield warped(rng, turned(shown, quarters), 1.0), 4 * characters + quarters
-
-
-def turned(images, quarters):
-    """Images `[batch, size, size]`, each turned by so many quarters."""
-    return np.stack(
-        [np.rot90(image, q) for image, q in zip(images, quarters, strict=True)]
-    )
 
 
 def features_of(encoder, images, quarter_turns, warps, rng):

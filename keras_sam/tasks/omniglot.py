@@ -107,8 +107,8 @@ def omniglot_sequences(
         for one in range(count):
             at = np.flatnonzero(order == one)
             drawings[at] = np.resize(rng.permutation(images.shape[1]), instances)
-        characters, turned = np.divmod(chosen[order], turns)
-        shown[i, :length] = _turned(images[characters, drawings], turned)
+        characters, quarters = np.divmod(chosen[order], turns)
+        shown[i, :length] = turned(images[characters, drawings], quarters)
         targets[i, :length] = draw(rng, count)[order]
         weights[i, :length] = 1.0
     if warp:
@@ -155,7 +155,7 @@ def _label_maker(labels, label_classes, most):
     return draw
 
 
-def _turned(images, quarters):
+def turned(images, quarters):
     """Images `[count, size, size]`, each turned by so many quarters."""
     turned = np.empty(images.shape, "float32")
     for quarter in np.unique(quarters):
