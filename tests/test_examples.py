@@ -125,7 +125,7 @@ def test_babi_smoke_is_resumed_and_answers_text(tmp_path, monkeypatch):
     exec(code, {})
 
 
-def write_omniglot(folder, characters=12, drawings=4):
+def write_omniglot(folder, characters=24, drawings=4):
     """The archives of Omniglot, with a few characters of random lines."""
     rng = np.random.default_rng(0)
     for name in ("images_background", "images_evaluation"):
