@@ -48,7 +48,7 @@ def train_encoder(images, settings, seed, folder):
         images: Array `[characters, drawings, size, size]`.
         settings: Dictionary: `features`, `epochs`, `learning_rate`.
         seed: Integer.
-        folder: Path of the folder of its file, encoder.keras, and of its backup.
+        folder: Path of the folder of the run, which gets the backup.
     """
     encoder = make_encoder(images.shape[-1], settings["features"])
     classifier = keras.Sequential([encoder, keras.layers.Dense(4 * len(images))])
@@ -73,7 +73,6 @@ def train_encoder(images, settings, seed, folder):
         callbacks=[run],
         verbose=2,
     )
-    encoder.save(folder / "encoder.keras")
     return encoder
 
 
