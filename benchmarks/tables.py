@@ -317,7 +317,7 @@ def learning(size):
 
 
 def copying():
-    """The models of examples/copy_task.py. From when on they are under LIMIT bits."""
+    """The models of copying. From when on they are under LIMIT bits."""
     columns = ["model", "parameters", "learned after", "minutes", "1 to 20", *LONGER]
     rows = []
     for path in sorted(MODELS.glob("copy_*/results.json")):

@@ -1,8 +1,8 @@
-"""Give trained copy models a version that streams and needs no XLA.
+"""Give trained models a version that streams and needs no XLA.
 
-Takes models that examples/copy_task.py left, rebuilds them from their command and
-weights, and writes what keras_sam.export_saved_model makes of them as the version
-after. Version 2 of these two was written so:
+Takes models that examples/train.py left, rebuilds them from their recipe and weights,
+and writes what keras_sam.export_saved_model makes of them as the version after.
+Version 2 of these two was written so:
 
     python examples/export_streaming.py saved_models/copy_ntm saved_models/copy_sam
 """
@@ -10,7 +10,7 @@ after. Version 2 of these two was written so:
 import argparse
 from pathlib import Path
 
-from copy_task import trained_model
+from train import trained_model
 
 import keras_sam
 

@@ -1,4 +1,4 @@
-"""Draw what trained models do with their memory: the gallery of README.md.
+"""Draw what trained models do with their memory: the pictures of README.md and docs/.
 
 Takes the models of saved_models/ as they are and writes saved_models/gallery/.
 
@@ -15,7 +15,6 @@ import keras
 import long_recall
 import numpy as np
 import train
-from copy_task import BITS, trained_model
 
 import keras_sam
 from keras_sam import visualize
@@ -26,8 +25,8 @@ MODELS = ROOT / "saved_models"
 
 
 def copy_recording(name, length):
-    inputs, _, _ = copy_sequences(0, [length], BITS)
-    model = trained_model(MODELS / f"copy_{name}")
+    inputs, _, _ = copy_sequences(0, [length])
+    model = train.trained_model(MODELS / f"copy_{name}")
     return visualize.record(model.get_layer("memory"), inputs[0])
 
 

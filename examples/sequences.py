@@ -6,6 +6,7 @@ import itertools
 import keras
 import numpy as np
 import tensorflow as tf
+from positions import Positions
 from training import export, writing_shut
 
 import keras_sam
@@ -40,6 +41,7 @@ class SequenceProblem:
         self.evaluation = recipe.get("evaluation", {})
         self.batch_size = recipe["training"]["batch_size"]
         self.seed = seed
+        self.positions = recipe.get("positions", False)
         self.sizes = {}
         self.curriculum = None
         if "curriculum" in recipe:
@@ -128,6 +130,8 @@ class SequenceProblem:
                     **layer, output_size=width, return_sequences=True, name="memory"
                 )
             ]
+        if self.positions:
+            layers.insert(0, Positions(name="positions"))
         if self.is_classes:
             layers.append(keras.layers.Reshape((-1, *self.target_shape)))
         activation = "softmax" if self.is_classes else "sigmoid"

@@ -9,7 +9,8 @@ A cell is the public name of a layer of keras_sam (ntm, dnc, dam, sam, ...) or l
 settings stand in a recipe, examples/recipes/TASK.toml unless --recipe names another:
 its tables `layer` and `training`, and in them a table for one cell alone; `stream` has
 the task's sizes, `evaluation` those that differ where it is not trained, `curriculum`
-the callback, `test` and `underground` what is tested in the end. Options override it.
+the callback, `test` and `underground` what is tested in the end; with
+`positions = true` the inputs have features of their position. Options override it.
 
 When the same command is given again, an interrupted run goes on after its last whole
 epoch and ends as it would have ended without the interruption. Another seed, recipe,
@@ -157,7 +158,7 @@ def run_settings(recipe, cell, seed):
     The number of epochs does: the learning rate falls over all of them.
     """
     parts = ("task", "layer", "training", "stream", "evaluation", "curriculum")
-    parts += ("embedding", "images", "encoder", "interface_bias")
+    parts += ("embedding", "images", "encoder", "interface_bias", "positions")
     return {"cell": cell, "seed": seed, **{name: recipe.get(name) for name in parts}}
 
 

@@ -82,27 +82,30 @@ def measured(made, done):
     return report[made] | {"lstm": report["lstm"]["mib_each"]}
 
 
-def limit(report, done):
-    """In MiB for each layer. `fit` leaves some of its own, around an LSTM too."""
-    if done == "fit":
-        return 1.0 + report["lstm"]
+# Keras keeps the graphs of a model's `fit` and `predict`, whatever the layer: 4 MiB for
+# an LSTM, 22 MiB for a plain cell of a matrix product and 100 tanh in
+# `keras.layers.RNN`. What `fit` leaves says nothing of our layers.
+GROWING = [done for done in DONE if done != "fit"]
+
+
+def mib_each(report):
     assert report["lstm"] < 0.5, "The method is not as exact as it must be."
-    return 1.0
+    return report["mib_each"]
 
 
-@pairs([name for name in MADE if name not in [*XLA, "lstm"]], QUICK_GROWTH)
+@pairs([name for name in MADE if name not in [*XLA, "lstm"]], QUICK_GROWTH, GROWING)
 def test_layer_without_xla_leaves_less_than_a_mebibyte(made, done):
     report = measured(made, done)
     assert report["programs"][-1] == 0, "XLA has compiled something."
-    assert report["mib_each"] < limit(report, done), report["mib"]
+    assert mib_each(report) < 1.0, report["mib"]
 
 
-@pairs(XLA, QUICK_XLA)
+@pairs(XLA, QUICK_XLA, GROWING)
 def test_second_compiled_layer_of_the_same_shapes_leaves_less_than_a_mebibyte(
     made, done
 ):
     report = measured(made, done)
-    assert report["mib_each"] < limit(report, done), report["mib"]
+    assert mib_each(report) < 1.0, report["mib"]
 
 
 COMPILING = ["call_under_a_tape", "call_in_a_function", "fit"]
