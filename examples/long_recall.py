@@ -5,6 +5,9 @@ of 8 bits. Then it sees all the keys again, in another order, and has to give th
 value of each. So it has to keep thousands of facts apart and find each of them some
 thousands of steps later. Gradients go back through all the steps. Training starts with
 4 pairs and goes on to more whenever nearly all values are right, up to 65,536 pairs.
+The keys of a short sequence differ in few of their bits alone, so that its keys are as
+much alike as those of the longest: the network learns on short sequences, which cost
+little, to tell keys apart that differ in one bit.
 The memory has 2^20 words of 32 numbers. While a batch has several sequences, each with
 a memory of its own, the memory is smaller: no weight depends on its size.
 
@@ -17,6 +20,7 @@ The same command goes on where an interrupted run was.
 import argparse
 import itertools
 import json
+import math
 import os
 import resource
 import shutil
@@ -73,10 +77,20 @@ def parse_arguments():
     return arguments
 
 
-def recall_sequences(rng, batch, pairs, key_bits):
-    """Inputs `[batch, 2 * pairs, 1 + key_bits + 8]`, targets, weights of the values."""
-    keys = np.stack([rng.choice(2**key_bits, pairs, False) for _ in range(batch)])
-    keys = 2.0 * (keys[..., np.newaxis] >> np.arange(key_bits) & 1) - 1.0
+def recall_sequences(rng, batch, pairs, key_bits, free_bits=None):
+    """Inputs `[batch, 2 * pairs, 1 + key_bits + 8]`, targets, weights of the values.
+
+    All keys of a sequence are alike but for `free_bits` of their bits, others in each
+    sequence; by default any two keys are as different as chance has it.
+    """
+    free_bits = free_bits or key_bits
+    keys = np.stack([rng.choice(2**free_bits, pairs, False) for _ in range(batch)])
+    keys = keys[..., np.newaxis] >> np.arange(free_bits) & 1
+    alike = rng.integers(0, 2, (batch, 1, key_bits - free_bits))
+    alike = np.repeat(alike, pairs, axis=1)
+    keys = 2.0 * np.concatenate([keys, alike], axis=-1) - 1.0
+    places = np.argsort(rng.random((batch, 1, key_bits)))
+    keys = np.take_along_axis(keys, np.repeat(places, pairs, axis=1), axis=-1)
     values = rng.integers(0, 2, (batch, pairs, VALUE_BITS))
     order = np.argsort(rng.random((batch, pairs)))[..., np.newaxis]
     steps = 2 * pairs
@@ -188,10 +202,15 @@ def train(model, arguments):
 
 
 def endless(arguments, pairs, batch, update):
-    """The batches of a level from an update on: each has a seed of its own."""
+    """The batches of a level from an update on: each has a seed of its own.
+
+    At each level there are as many possible keys for each pair as at the last one.
+    """
+    shorter = math.log2(arguments.pairs[-1] / pairs)
+    free_bits = math.ceil(max(arguments.key_bits - shorter, math.log2(pairs)))
     for number in itertools.count(update):
         rng = np.random.default_rng([arguments.seed, pairs, number])
-        yield recall_sequences(rng, batch, pairs, arguments.key_bits)
+        yield recall_sequences(rng, batch, pairs, arguments.key_bits, free_bits)
 
 
 def draw(curve, path):
