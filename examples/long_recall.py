@@ -5,9 +5,9 @@ of 8 bits. Then it sees all the keys again, in another order, and has to give th
 value of each. So it has to keep thousands of facts apart and find each of them some
 thousands of steps later. Gradients go back through all the steps. Training starts with
 4 pairs and goes on to more whenever nearly all values are right, up to 65,536 pairs.
-The keys of a short sequence differ in few of their bits alone, so that its keys are as
-much alike as those of the longest: the network learns on short sequences, which cost
-little, to tell keys apart that differ in one bit.
+Once the network looks keys up, those of a sequence differ in few of their bits alone,
+so that they are as much alike as those of the longest sequence: on short ones, which
+cost little, the network learns to tell keys apart that differ in one bit.
 The memory has 2^20 words of 32 numbers. While a batch has several sequences, each with
 a memory of its own, the memory is smaller: no weight depends on its size.
 
@@ -42,6 +42,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 VALUE_BITS = 8
 SMALL_MEMORY = 1024
+ALIKE_FROM = 256
 
 
 def parse_arguments():
@@ -204,10 +205,13 @@ def train(model, arguments):
 def endless(arguments, pairs, batch, update):
     """The batches of a level from an update on: each has a seed of its own.
 
-    At each level there are as many possible keys for each pair as at the last one.
+    From `ALIKE_FROM` pairs on there are as many possible keys for each pair as at the
+    last level.
     """
-    shorter = math.log2(arguments.pairs[-1] / pairs)
-    free_bits = math.ceil(max(arguments.key_bits - shorter, math.log2(pairs)))
+    free_bits = arguments.key_bits
+    if pairs >= ALIKE_FROM:
+        shorter = math.log2(arguments.pairs[-1] / pairs)
+        free_bits = math.ceil(max(free_bits - shorter, math.log2(pairs)))
     for number in itertools.count(update):
         rng = np.random.default_rng([arguments.seed, pairs, number])
         yield recall_sequences(rng, batch, pairs, arguments.key_bits, free_bits)
