@@ -53,7 +53,7 @@ class LSH(Index):
     A query is also compared with the 64 slots written last and with K slots after all
     that were ever written, or the last K of the memory. So there are always K
     different slots, and as long as no more than 64 words were written, the K best.
-    The time of a step does not depend on N. The state takes about 20 numbers for each
+    The time of a step does not depend on N. The state takes about 30 numbers for each
     word of the memory.
 
     It finds words that are clearly more alike to their queries than others in the
@@ -62,13 +62,13 @@ class LSH(Index):
 
     Args:
         tables: Integer, the number of tables. More of them find more, at a higher
-            cost of each step. Defaults to `4`.
+            cost of each step. Defaults to `6`.
         bucket_size: Integer, the number of slots that a bucket holds. A table has
             about two places for each slot. Defaults to `64`.
         probes: Integer, at most 1,024: how many buckets of a table a query looks into.
-            Where a table has fewer it looks into all. Defaults to `8`.
+            Where a table has fewer it looks into all. Defaults to `16`.
         reordering: Integer, how many words a query is compared with in full, besides
-            those written last. Fastest as a power of two. Defaults to `128`.
+            those written last. Fastest as a power of two. Defaults to `256`.
         seed: Integer that decides on the planes. Defaults to `0`.
 
     Raises:
@@ -87,7 +87,7 @@ class LSH(Index):
 
     supports_jit = True
 
-    def __init__(self, tables=4, bucket_size=64, probes=8, reordering=128, seed=0):
+    def __init__(self, tables=6, bucket_size=64, probes=16, reordering=256, seed=0):
         self.tables = check_positive_integer("tables", tables)
         self.bucket_size = check_positive_integer("bucket_size", bucket_size)
         self.probes = check_positive_integer("probes", probes)
