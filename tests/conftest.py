@@ -22,6 +22,9 @@ import pytest
 from running import ROOT
 from slow_rows import is_slow_row
 
+# Before test files import them: their assertions say what was compared.
+pytest.register_assert_rewrite("helpers", "twins")
+
 # A data set that older code prepared in the home folder must not be read here. tfds
 # takes the variable when it is imported; the folder goes with the object, at exit.
 _DATA_DIR = tempfile.TemporaryDirectory(prefix="keras_sam_tests_")

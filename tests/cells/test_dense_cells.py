@@ -10,6 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from reference import dam, dnc, mann, ntm
+from twins import (
+    assert_near,
+    assert_slope,
+    draw,
+    slope,
+    twin_names,
+    unit_direction,
+)
 
 from keras_sam import DAM, DNC, MANN, NTM
 from keras_sam import ops as cell_ops
@@ -151,43 +159,6 @@ def options_of(kind, name):
 # A layer, its twin, and the same numbers in both.
 
 
-def twin_names(cell):
-    """The cell's variables by the names that the twins know them by."""
-    variables = {
-        "interface_kernel": cell.interface.kernel,
-        "interface_bias": cell.interface.bias,
-        "output_kernel": cell.output_projection.kernel,
-        "output_bias": cell.output_projection.bias,
-    }
-    if hasattr(cell.controller, "dense"):
-        variables["controller/kernel"] = cell.controller.dense.kernel
-        variables["controller/bias"] = cell.controller.dense.bias
-    else:
-        for part in ("kernel", "recurrent_kernel", "bias"):
-            variables[f"controller/{part}"] = getattr(cell.controller, part)
-    if hasattr(cell, "interface_norm"):
-        variables["interface_norm/gamma"] = cell.interface_norm.gamma
-        variables["interface_norm/beta"] = cell.interface_norm.beta
-    named = {variable.name: variable for variable in cell.weights}
-    for part in ("memory", "read_vectors", "read_weights", "write_weights"):
-        if f"initial_{part}" in named:
-            variables[f"initial_{part}"] = named[f"initial_{part}"]
-    assert {id(v) for v in variables.values()} == {id(v) for v in cell.weights}
-    return variables
-
-
-def draw(rng, name, shape, controller):
-    values = rng.normal(size=shape)
-    if name == "interface_norm/gamma":
-        return 1.2 + 0.3 * values
-    # The hidden numbers of an LSTM are smaller than those of a tanh layer, and the
-    # loop through the reads of a tanh layer is easily chaotic.
-    scale = {"output_kernel": 0.7, "interface_bias": 1.5, "interface_kernel": 1.5}
-    if controller == "dense":
-        scale |= {"controller/kernel": 0.3, "interface_kernel": 1.0}
-    return scale.get(name, 0.8) * values
-
-
 def run_twin(kind, options, weights, inputs):
     """What the twin does; `options` are those of the layer."""
     options = {
@@ -297,13 +268,6 @@ def run_steps(cell, inputs, states):
     return outputs, named
 
 
-def assert_close(got, expected, tolerance, name):
-    scale = max(1.0, np.max(np.abs(expected)))
-    np.testing.assert_allclose(
-        got, expected, rtol=0, atol=tolerance * scale, err_msg=name
-    )
-
-
 # Values.
 
 
@@ -315,16 +279,14 @@ def test_every_step_is_that_of_the_twin(kind, name, dtype):
     outputs, states = run_steps(layer.cell, inputs, start(layer, options))
 
     assert outputs[0].dtype == dtype
-    assert_close(
-        np.stack(outputs, 1), expected["outputs"], TOLERANCES[dtype], "outputs"
-    )
+    assert_near(np.stack(outputs, 1), expected["outputs"], TOLERANCES[dtype], "outputs")
     for field in FIELDS[kind]:
         got = np.stack([getattr(state, field) for state in states], 1)
-        assert_close(got, expected[field], TOLERANCES[dtype], field)
+        assert_near(got, expected[field], TOLERANCES[dtype], field)
     got = states[-1].controller
     assert len(got) == len(expected["controller_state"])
     for mine, theirs in zip(got, expected["controller_state"], strict=True):
-        assert_close(mine, theirs, TOLERANCES[dtype], "controller")
+        assert_near(mine, theirs, TOLERANCES[dtype], "controller")
 
     if name.startswith("clip"):
         # It bites: outputs stand at the edge, and without it all would differ.
@@ -351,14 +313,14 @@ def test_the_layer_and_its_trace_are_the_twin_too(kind, name):
         fields |= {"write_weights", "least_used_slots"}
     assert fields < set(trace)
     for field in ("outputs", *fields):
-        assert_close(trace[field], expected[field], 1e-5, field)
+        assert_near(trace[field], expected[field], 1e-5, field)
 
     for call in (layer, tf.function(lambda *arguments: layer(*arguments))):
         outputs, *states = call(inputs, initial_state)
-        assert_close(outputs, expected["outputs"], 1e-5, "outputs")
+        assert_near(outputs, expected["outputs"], 1e-5, "outputs")
         state = layer.cell.unpack_state(states)
         for field in FIELDS[kind]:
-            assert_close(getattr(state, field), expected[field][:, -1], 1e-5, field)
+            assert_near(getattr(state, field), expected[field][:, -1], 1e-5, field)
 
 
 @pytest.mark.parametrize("name", ["write heads", "fresh"])
@@ -366,10 +328,10 @@ def test_a_masked_dam_is_the_masked_twin(name):
     options = {**options_of("dam", name), "mask": MASK}
     layer, inputs, _, expected = layer_and_twin("dam", options, "float64")
     outputs, *states = layer(inputs, start(layer, options), mask=MASK)
-    assert_close(outputs, expected["outputs"], 1e-12, "outputs")
+    assert_near(outputs, expected["outputs"], 1e-12, "outputs")
     state = layer.cell.unpack_state(states)
     for field in FIELDS["dam"]:
-        assert_close(getattr(state, field), expected[field][:, -1], 1e-12, field)
+        assert_near(getattr(state, field), expected[field][:, -1], 1e-12, field)
 
 
 @pytest.mark.parametrize("layer_class", LAYERS.values())
@@ -384,7 +346,7 @@ def test_a_sequence_in_two_halves_is_the_sequence(kind):
     layer, inputs, _, expected = layer_and_twin(kind, options, "float64")
     first, *states = layer(inputs[:, :7], start(layer, options))
     second, *_ = layer(inputs[:, 7:], initial_state=states)
-    assert_close(
+    assert_near(
         np.concatenate([first, second], 1), expected["outputs"], 1e-9, "outputs"
     )
 
@@ -489,27 +451,6 @@ def gradient_options(kind, options):
     if kind == "dam":
         return {"read_heads": 2, "given_memory": GIVEN[0], **options}
     return options
-
-
-def slope(function, step=1e-5):
-    """The derivative at 0 of a function of one number."""
-    return (function(step) - function(-step)) / (2 * step)
-
-
-def unit_direction(rng, shape):
-    direction = rng.normal(size=shape)
-    return direction / np.linalg.norm(direction)
-
-
-def assert_slope(gradient, direction, numeric, name, tolerance=1e-6):
-    """That a gradient says what a finite difference along a direction says."""
-    got = np.sum(gradient * direction)
-    # Relative to the whole gradient: a direction may be nearly level by chance.
-    scale = max(abs(numeric), 0.1 * np.linalg.norm(gradient))
-    assert scale > 1e-6, f"no gradient at all for {name}"
-    assert abs(got - numeric) <= tolerance * scale, (
-        f"{name}: gradient {got:.12g}, finite differences {numeric:.12g}"
-    )
 
 
 @pytest.mark.parametrize("kind, options", GRADIENT_CASES, ids=str)

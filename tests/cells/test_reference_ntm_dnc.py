@@ -1,18 +1,20 @@
-"""Sanity tests of the reference implementations in tests/twins themselves.
+"""Sanity tests of the reference implementations in tests/support/reference.
 
 Two kinds: random weights, where the trace must keep the invariants of the papers and
-agree with the plain-loop functions of `twins.ops`; and hand-made programs, where the
-expected contents of the memory are known without computing anything.
+agree with the plain-loop functions of `reference.ops`; and hand-made programs, where
+the expected contents of the memory are known without computing anything.
 """
 
 import itertools
 
 import numpy as np
 import pytest
+from helpers import random_inputs
 from reference import common, dnc, ntm, ops
 
 BATCH, STEPS, FEATURES, OUTPUTS, UNITS = 3, 20, 5, 4, 6
 SLOTS, WORDS = 8, 5
+INPUTS = random_inputs(BATCH, STEPS, FEATURES, seed=1, dtype="float64")
 ON, OFF = 20.0, -20.0
 
 
@@ -47,10 +49,6 @@ def random_weights(interface_size, read_heads, controller="lstm", scale=1.0, see
     if controller == "dense":
         del shapes["controller/recurrent_kernel"]
     return {name: scale * rng.normal(size=shape) for name, shape in shapes.items()}
-
-
-def random_inputs(seed=1):
-    return np.random.default_rng(seed).normal(size=(BATCH, STEPS, FEATURES))
 
 
 def random_weighting(rng, *shape):
@@ -254,7 +252,7 @@ def run_ntm(read_heads, write_heads, shift_range, controller, **extra):
     weights.update(extra)
     return ntm.run(
         weights,
-        random_inputs(),
+        INPUTS,
         memory_slots=SLOTS,
         word_size=WORDS,
         read_heads=read_heads,
@@ -423,9 +421,7 @@ def run_dnc(scale=1.0, interface_factor=1.0, extra=(), **options):
     weights["interface_norm/gamma"] = np.ones(size)
     weights["interface_norm/beta"] = np.zeros(size)
     weights.update(extra)
-    return dnc.run(
-        weights, random_inputs(), memory_slots=SLOTS, word_size=WORDS, **options
-    )
+    return dnc.run(weights, INPUTS, memory_slots=SLOTS, word_size=WORDS, **options)
 
 
 @pytest.mark.parametrize("options", DNC_CASES, ids=str)

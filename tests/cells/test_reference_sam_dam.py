@@ -1,4 +1,4 @@
-"""Sanity tests of the reference implementations of SAM and DAM in tests/twins.
+"""Sanity tests of SAM and DAM in tests/support/reference.
 
 Two kinds: random weights, where SAM's sparse and dense forms must agree and the trace
 must explain itself; and hand-made programs, where slots and weights are known without
@@ -7,10 +7,12 @@ computing anything.
 
 import numpy as np
 import pytest
+from helpers import random_inputs
 from reference import common, dam, sam
 
 BATCH, STEPS, FEATURES, OUTPUTS, UNITS = 3, 25, 5, 4, 6
 SLOTS, WORDS = 7, 5
+INPUTS = random_inputs(BATCH, STEPS, FEATURES, seed=1, dtype="float64")
 # Without clipping these make gates of exactly 1, 1/2 and 0; a strength of 1001 reads
 # one word alone.
 ON, HALF, OFF = 1000.0, 0.0, -1000.0
@@ -40,10 +42,6 @@ def random_weights(read_heads=2, write_heads=1, controller="lstm", scale=1.0, se
     if controller == "dense":
         del shapes["controller/recurrent_kernel"]
     return {name: scale * rng.normal(size=shape) for name, shape in shapes.items()}
-
-
-def random_inputs(seed=1):
-    return np.random.default_rng(seed).normal(size=(BATCH, STEPS, FEATURES))
 
 
 def random_mask(seed=2):
@@ -142,7 +140,7 @@ def run_random(run, options):
     if options.pop("first_reads", False):
         first = rng.normal(size=(options["read_heads"], WORDS))
         weights["initial_read_vectors"] = first
-    return weights, options, run(weights, random_inputs(), **options)
+    return weights, options, run(weights, INPUTS, **options)
 
 
 @pytest.mark.parametrize("reads_per_head", [1, 4, SLOTS])
@@ -264,7 +262,7 @@ def test_a_masked_step_is_as_good_as_absent(run):
     options |= {"memory_slots": SLOTS, "word_size": WORDS}
     weights, inputs, mask = (
         random_weights(write_heads=2),
-        random_inputs(),
+        INPUTS,
         random_mask(),
     )
     trace = run(weights, inputs, mask=mask, **options)
@@ -304,7 +302,7 @@ def test_controller_and_outputs_see_the_read_vectors(run):
     weights["output_kernel"], weights["output_bias"] = np.eye(size), np.zeros(size)
     options = {"read_heads": 2, "controller": "dense"}
     options |= {"memory_slots": SLOTS, "word_size": WORDS}
-    inputs = random_inputs()
+    inputs = INPUTS
     trace = run(weights, inputs, **options)
     h, reads = trace["outputs"][..., :UNITS], trace["outputs"][..., UNITS:]
     expected = trace["read_vectors"].reshape(BATCH, STEPS, -1)
@@ -320,7 +318,7 @@ def test_clip_value_bounds_the_outputs(run):
     options = {"read_heads": 2, "memory_slots": SLOTS, "word_size": WORDS}
     for clip_value in (0.5, None):
         weights = random_weights(scale=3.0)
-        trace = run(weights, random_inputs(), clip_value=clip_value, **options)
+        trace = run(weights, INPUTS, clip_value=clip_value, **options)
         largest = np.max(np.abs(trace["outputs"]))
         assert largest == 0.5 if clip_value else largest > 0.5
 
@@ -331,9 +329,9 @@ def test_clip_value_bounds_the_interface(run):
     weights = random_weights()
     weights["interface_kernel"][:] = 0.0
     clipped = {**weights, "interface_bias": np.clip(weights["interface_bias"], -1, 1)}
-    trace = run(weights, random_inputs(), clip_value=1.0, **options)
-    assert_same(run(clipped, random_inputs(), clip_value=1.0, **options), trace)
-    other = run(weights, random_inputs(), **options)
+    trace = run(weights, INPUTS, clip_value=1.0, **options)
+    assert_same(run(clipped, INPUTS, clip_value=1.0, **options), trace)
+    other = run(weights, INPUTS, **options)
     assert not np.allclose(other["memory"], trace["memory"])
 
 
@@ -370,7 +368,7 @@ def test_equal_rows_tie_exactly():
 
 
 def test_arguments_that_make_no_sense_are_refused():
-    weights, inputs = random_weights(3, 3), random_inputs()
+    weights, inputs = random_weights(3, 3), INPUTS
     for run in RUNS.values():
         for bad in (
             {"write_heads": 2},
@@ -648,7 +646,7 @@ def test_given_rows_are_overwritten_last(run):
 
 @each_run
 def test_given_memory_may_differ_between_examples(run):
-    weights, inputs = random_weights(), random_inputs()
+    weights, inputs = random_weights(), INPUTS
     options = {"read_heads": 2, "memory_slots": SLOTS, "word_size": WORDS}
     given = np.random.default_rng(4).normal(size=(BATCH, 3, WORDS))
     trace = run(weights, inputs, given_memory=given, **options)

@@ -5,15 +5,25 @@ other choices of slots none may be so close that rounding decides it: weights ar
 until that is so.
 """
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from reference import common, sam
-from test_twin_agreement import (
-    assert_close,
+from twins import (
+    BATCH,
+    DEFAULTS,
+    GIVEN,
+    MASK,
+    OUTPUTS,
+    STEPS,
+    TOLERANCES,
+    UNITS,
+    WORDS,
+    Pair,
+    assert_near,
     assert_slope,
-    draw,
+    assert_state,
+    dense,
     slope,
     twin_names,
     unit_direction,
@@ -22,14 +32,7 @@ from test_twin_agreement import (
 from keras_sam import SAM, SAMCell
 from keras_sam.ops import recency
 
-BATCH, STEPS, FEATURES, UNITS, OUTPUTS, WORDS = 3, 20, 5, 7, 4, 4
-TOLERANCES = {"float32": 1e-5, "float64": 1e-9}
-DEFAULTS = {"memory_slots": 12, "read_heads": 2, "reads_per_head": 3}
-
-GIVEN = np.random.default_rng(10).normal(size=(BATCH, 12, WORDS)).astype("float32")
 GIVEN_30 = np.random.default_rng(12).normal(size=(30, WORDS)).astype("float32")
-MASK = np.random.default_rng(11).random((BATCH, STEPS)) < 0.7
-MASK[0, :2], MASK[1, -2:] = False, False
 
 # "given" (a memory to start from), "mask" and "steps" are for the call; the rest is
 # for the cell. Words read for their likeness are equal as well: in a memory that is
@@ -78,131 +81,6 @@ CASES = {
 }
 
 
-# A layer, its twin, and the same numbers in both.
-
-
-class Pair:
-    """A layer with random weights and what its twin does on random inputs."""
-
-    cell_class = SAMCell
-    run_twin = staticmethod(sam.run)
-
-    def __init__(self, options, dtype="float64", batch=BATCH, steps=STEPS, nudge=1e-6):
-        self.options = {**DEFAULTS, **options}
-        self.given = self.options.pop("given", None)
-        self.mask = self.options.pop("mask", None)
-        steps = self.options.pop("steps", steps)
-        self.cell = self.cell_class(
-            UNITS, word_size=WORDS, output_size=OUTPUTS, dtype=dtype, **self.options
-        )
-        self.layer = keras.layers.RNN(
-            self.cell, return_sequences=True, return_state=True, dtype=dtype
-        )
-        self.layer.build((batch, None, FEATURES))
-        self.variables = twin_names(self.cell)
-        controller = self.options.get("controller", "lstm")
-        for seed in range(50):
-            rng = np.random.default_rng(seed)
-            self.weights = {
-                name: draw(rng, name, variable.shape, controller).astype(dtype)
-                for name, variable in self.variables.items()
-            }
-            self.adjust(self.weights)
-            self.inputs = rng.normal(size=(batch, steps, FEATURES)).astype(dtype)
-            self.expected = self.twin()
-            if not (self.equal_words_matter() or self.rounding_matters(nudge)):
-                break
-        else:
-            raise AssertionError("rounding decides in each of 50 draws")
-        for name, variable in self.variables.items():
-            variable.assign(self.weights[name])
-
-    def adjust(self, weights):
-        """For a subclass that wants other weights than random ones."""
-
-    def twin(self, run=None, weights=None, inputs=None, given=None, **more):
-        options = {**self.options, **more}
-        options.pop("initial_read_vectors", None)
-        return (run or self.run_twin)(
-            self.weights if weights is None else weights,
-            self.inputs if inputs is None else inputs,
-            word_size=WORDS,
-            given_memory=self.given if given is None else given,
-            mask=self.mask,
-            **options,
-        )
-
-    def rounding_matters(self, nudge):
-        """Whether slightly different weights choose other slots, or differ much."""
-        rng = np.random.default_rng(700)
-        nudged = {
-            name: value * (1 + nudge * rng.normal(size=value.shape))
-            for name, value in self.weights.items()
-        }
-        other = self.twin(weights=nudged)
-        chosen = ("read_slots", "lra_slots", "last_access")
-        return any(
-            np.any(self.expected[name] != other[name]) for name in chosen
-        ) or any(
-            np.max(np.abs(self.expected[name] - other[name])) > 50 * nudge
-            for name in ("outputs", "memory", "read_weights")
-        )
-
-    def equal_words_matter(self):
-        """Whether a head reads one of two words that were written to alike."""
-        trace = self.expected
-        was_written = np.any(trace["dense_write_weights"] > 0.0, axis=2)
-        was_written = np.logical_or.accumulate(was_written, axis=1)
-        for b, step in np.ndindex(was_written.shape[:2]):
-            slots = np.flatnonzero(was_written[b, step])
-            words = trace["memory"][b, step, slots]
-            equal = np.all(words[:, np.newaxis] == words, axis=-1)
-            for read in trace["read_slots"][b, step]:
-                is_read = np.isin(slots, read)
-                if np.any(equal[is_read][:, ~is_read]):
-                    return True
-        return False
-
-    def initial_state(self):
-        return self.cell.get_initial_state(len(self.inputs), memory=self.given)
-
-    def run(self):
-        return self.layer(
-            self.inputs, initial_state=self.initial_state(), mask=self.mask
-        )
-
-    def times(self):
-        """Of the next step, after each step."""
-        if self.mask is None:
-            return np.tile(np.arange(self.inputs.shape[1]) + 3, (len(self.inputs), 1))
-        return 2 + np.cumsum(self.mask, axis=1)
-
-
-def dense(slots, weights, memory_slots):
-    """Weightings over all slots from `[batch, heads, writes]`."""
-    result = np.zeros((*slots.shape[:2], memory_slots))
-    batch, head, _ = np.indices(slots.shape)
-    np.add.at(result, (batch, head, slots), weights)
-    return result
-
-
-def assert_state(pair, state, step, tolerance, expected):
-    for field in ("memory", "read_vectors"):
-        assert_close(getattr(state, field), expected[field][:, step], tolerance, field)
-    slots, weights = state.read_slots.numpy().astype(int), state.read_weights.numpy()
-    # The most similar one first; equal words may stand in either order.
-    assert np.all(np.diff(weights, axis=-1) <= tolerance)
-    theirs = expected["read_slots"][:, step]
-    np.testing.assert_array_equal(np.sort(slots, -1), np.sort(theirs, -1))
-    count = pair.options["memory_slots"]
-    theirs = expected["dense_read_weights"][:, step]
-    assert_close(dense(slots, weights, count), theirs, tolerance, "read weights")
-    np.testing.assert_array_equal(
-        state.last_access[:, :count], expected["last_access"][:, step]
-    )
-    np.testing.assert_array_equal(state.time[:, 0], pair.times()[:, step])
-
-
 # Values.
 
 
@@ -233,12 +111,12 @@ def test_a_sequence_is_that_of_the_twin(name, dtype):
     if pair.options["reads_per_head"] == pair.options["memory_slots"]:
         twins.append(pair.twin(sam.run_dense))
     for expected in twins:
-        assert_close(outputs, expected["outputs"], tolerance, "outputs")
+        assert_near(outputs, expected["outputs"], tolerance, "outputs")
         assert_state(pair, state, -1, tolerance, expected)
         for mine, theirs in zip(
             state.controller, expected["controller_state"], strict=True
         ):
-            assert_close(mine, theirs, tolerance, "controller")
+            assert_near(mine, theirs, tolerance, "controller")
     if name == "clip":
         assert np.max(np.abs(pair.expected["outputs"])) == 0.8
 
@@ -263,7 +141,7 @@ def test_every_step_and_what_it_decided_is_that_of_the_twin(name):
     sizes = np.cumsum([cell.read_heads * WORDS, cell.read_heads, heads * WORDS, heads])
     for step in range(pair.inputs.shape[1]):
         output, state, trace = cell.step(tf.constant(pair.inputs[:, step]), state)
-        assert_close(output, expected["outputs"][:, step], 1e-9, "outputs")
+        assert_near(output, expected["outputs"][:, step], 1e-9, "outputs")
         assert_state(pair, state, step, 1e-9, expected)
 
         trace = {name: value.numpy() for name, value in trace.items()}
@@ -273,7 +151,7 @@ def test_every_step_and_what_it_decided_is_that_of_the_twin(name):
         np.testing.assert_array_equal(written[..., -1], expected["lra_slots"][:, step])
         weights = dense(written, weights, slots)
         theirs = expected["dense_write_weights"][:, step]
-        assert_close(weights, theirs, 1e-9, "write weights")
+        assert_near(weights, theirs, 1e-9, "write weights")
         if pair.options.get("controller", "lstm") == "lstm":
             # The gates, as the twin lays out the interface.
             interface = state.controller[0] @ pair.weights["interface_kernel"]
@@ -281,11 +159,11 @@ def test_every_step_and_what_it_decided_is_that_of_the_twin(name):
                 interface + pair.weights["interface_bias"], cell.clip_value
             )
             _, strengths, _, write, interpolation = np.split(interface, sizes, axis=-1)
-            assert_close(
+            assert_near(
                 trace["read_strengths"], common.oneplus(strengths), 1e-9, "strengths"
             )
-            assert_close(trace["write_gates"], common.sigmoid(write), 1e-9, "write")
-            assert_close(
+            assert_near(trace["write_gates"], common.sigmoid(write), 1e-9, "write")
+            assert_near(
                 trace["interpolation_gates"],
                 common.sigmoid(interpolation),
                 1e-9,
@@ -307,7 +185,7 @@ def test_a_layers_trace_has_the_weights_of_the_twin(name):
     for kind in ("read", "write"):
         weights = trace[f"{kind}_weights"]
         expected = pair.expected[f"dense_{kind}_weights"]
-        assert_close(tf.sparse.to_dense(weights), expected, 1e-9, kind)
+        assert_near(tf.sparse.to_dense(weights), expected, 1e-9, kind)
         # In order, each place once, as TensorFlow's sparse operations ask for.
         places = np.ravel_multi_index(weights.indices.numpy().T, weights.shape)
         assert np.all(np.diff(places) > 0)
@@ -578,7 +456,7 @@ def test_times_beyond_what_floats_count():
         results.append((outputs, pair.cell.unpack_state(states)))
     (outputs, state), (late_outputs, late_state) = results
     np.testing.assert_array_equal(late_outputs, outputs)
-    assert_close(outputs, pair.expected["outputs"][:, 8:], 1e-5, "outputs")
+    assert_near(outputs, pair.expected["outputs"][:, 8:], 1e-5, "outputs")
     for field in ("memory", "read_slots", "read_weights", "read_vectors"):
         np.testing.assert_array_equal(getattr(late_state, field), getattr(state, field))
     moved = offset.astype(int) - np.array([[2**23], [2**23], [0]])

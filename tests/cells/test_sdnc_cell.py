@@ -1,6 +1,6 @@
 """The SDNC cell, in `keras.layers.RNN`, against its NumPy twin and by itself.
 
-What it shares with SAM is tested in test_sam_cell.py, whose helpers are used here.
+What it shares with SAM is tested in test_sam_cell.py.
 """
 
 import keras
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from reference import sdnc
-from test_sam_cell import (
+from twins import (
     BATCH,
     FEATURES,
     GIVEN,
@@ -18,9 +18,12 @@ from test_sam_cell import (
     UNITS,
     WORDS,
     Pair,
+    assert_near,
+    assert_slope,
     assert_state,
+    slope,
+    unit_direction,
 )
-from test_twin_agreement import assert_close, assert_slope, slope, unit_direction
 
 from keras_sam import SAMCell, SDNCCell
 
@@ -111,12 +114,12 @@ def test_a_sequence_is_that_of_the_twin(name, dtype):
         twins.append(pair.twin(sdnc.run_dense))
         assert np.sum(twins[1]["links"][:, -1] > 0) > 15 * BATCH
     for expected in twins:
-        assert_close(outputs, expected["outputs"], tolerance, "outputs")
+        assert_near(outputs, expected["outputs"], tolerance, "outputs")
         assert_state(pair, state, -1, tolerance, expected)
         links = dense_links(pair.cell, state)
-        assert_close(links, expected["links"][:, -1], tolerance, "links")
+        assert_near(links, expected["links"][:, -1], tolerance, "links")
         precedence = dense_precedence(state, pair.cell.memory_slots)
-        assert_close(precedence, expected["precedence"][:, -1], tolerance, "p")
+        assert_near(precedence, expected["precedence"][:, -1], tolerance, "p")
 
 
 def test_every_step_is_that_of_the_twin():
@@ -126,13 +129,11 @@ def test_every_step_is_that_of_the_twin():
     take_step = tf.function(cell.step)
     for step in range(STEPS):
         output, state, trace = take_step(tf.constant(pair.inputs[:, step]), state)
-        assert_close(output, expected["outputs"][:, step], 1e-9, "outputs")
+        assert_near(output, expected["outputs"][:, step], 1e-9, "outputs")
         assert_state(pair, state, step, 1e-9, expected)
         links = dense_links(cell, state)
-        assert_close(links, expected["links"][:, step], 1e-9, "links")
-        assert_close(
-            trace["read_modes"], expected["read_modes"][:, step], 1e-9, "modes"
-        )
+        assert_near(links, expected["links"][:, step], 1e-9, "links")
+        assert_near(trace["read_modes"], expected["read_modes"][:, step], 1e-9, "modes")
     slots, _ = tf.unstack(state.precedence, axis=1)
     assert all(len(set(row)) == len(row) for row in slots.numpy().tolist())
 
@@ -262,7 +263,7 @@ def test_without_links_it_is_a_sam():
     sam_cell.set_weights(weights)
     state = sam_cell.get_initial_state(BATCH, memory=pair.given)
     expected = sam_layer(pair.inputs, initial_state=state)
-    assert_close(pair.run()[0], expected, 1e-9, "outputs")
+    assert_near(pair.run()[0], expected, 1e-9, "outputs")
 
 
 # Options.

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from running import ROOT
 
 import keras_sam
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"units": 6, "memory_slots": 7, "word_size": 3, "read_heads": 2}
 FEATURES, BATCH, STEPS = 3, 2, 5
 
@@ -558,7 +558,7 @@ def test_whether_an_export_streams(value, tmp_path):
         )
 
 
-# Inputs; tests/test_inputs.py has their kinds.
+# Inputs; test_inputs.py has their kinds.
 
 
 @each_layer

@@ -1,6 +1,6 @@
 """What every cell and layer owes Keras and TensorFlow, by comparing values.
 
-The cells are the rows of tests/conformance_cases.py; a row gets every test here.
+The cells are the rows of support/conformance_cases.py; a row gets every test here.
 """
 
 import functools
@@ -10,11 +10,13 @@ import subprocess
 import sys
 import textwrap
 
+import helpers
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conformance_cases import CASES, FEATURES
+from helpers import arrays, assert_close, assert_differs, randomize
 
 BATCH, STEPS = 3, 4
 EXPORT_SHAPES = [(batch, steps) for batch in (1, 4) for steps in (1, 5, 9)]
@@ -73,24 +75,14 @@ each_wrapping = pytest.mark.parametrize("wrapping", ["layer", "rnn"])
 # Helpers.
 
 
-def random_inputs(batch=BATCH, steps=STEPS, seed=1, dtype="float32"):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(batch, steps, FEATURES)).astype(dtype)
-
-
-def randomize(layer, seed=2):
-    """The same random weights for the same shapes, initial states' included."""
-    rng = np.random.default_rng(seed)
-    for weight in layer.weights:
-        mean = 1.0 if weight.name == "gamma" else 0.0
-        weight.assign(rng.normal(mean, 0.4, size=weight.shape))
+random_inputs = functools.partial(helpers.random_inputs, steps=STEPS, seed=1)
 
 
 def built(layer, like=None, batch=None):
     """The layer with random weights, or those of another one."""
     layer.build((batch, None, FEATURES))
     if like is None:
-        randomize(layer)
+        randomize(layer, seed=2, scale=0.4)
     else:
         layer.set_weights(like.get_weights())
     return layer
@@ -124,24 +116,8 @@ def wrapped(case, wrapping, **arguments):
     return built(keras.layers.RNN(case.cell(**own), **arguments))
 
 
-def arrays(structure):
-    return [np.asarray(value) for value in keras.tree.flatten(structure)]
-
-
-def assert_close(actual, expected, rtol=1e-5, atol=1e-6):
-    actual, expected = arrays(actual), arrays(expected)
-    assert len(actual) == len(expected)
-    for one, other in zip(actual, expected, strict=True):
-        assert one.shape == other.shape
-        np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
-
-
 def assert_equal(actual, expected):
     assert_close(actual, expected, rtol=0, atol=0)
-
-
-def assert_differs(one, other):
-    assert np.max(np.abs(np.asarray(one) - np.asarray(other))) > 1e-4
 
 
 def assert_finite(structure):
@@ -1003,7 +979,7 @@ def served(request, tmp_path_factory):
     cases = [item.callspec.params["case"] for item in items]
     folder = tmp_path_factory.mktemp("exported")
     shapes = [f"{batch}x{steps}" for batch, steps in EXPORT_SHAPES]
-    inputs = [random_inputs(*shape) for shape in EXPORT_SHAPES]
+    inputs = [random_inputs(batch, steps=steps) for batch, steps in EXPORT_SHAPES]
     inputs = dict(zip(shapes, inputs, strict=True))
     np.savez(folder / "inputs.npz", **inputs)
     expected = {}

@@ -4,7 +4,8 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
+
+from running import SUPPORT
 
 CONFTEST = """
 import forking
@@ -53,7 +54,7 @@ def run_groups(folder, first):
     (folder / "conftest.py").write_text(CONFTEST.replace("FIRST", first))
     (folder / "test_groups.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-n1", "--dist=loadgroup", "-rA"]
-    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    paths = [str(SUPPORT), os.environ.get("PYTHONPATH", "")]
     return subprocess.run(
         [*command, "--rootdir", folder, "-c", os.devnull, folder],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},

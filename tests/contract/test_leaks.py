@@ -1,6 +1,6 @@
 """What is left of a layer that was used and deleted: nothing.
 
-tests/leaks.py says what is made, what is done with it, and how memory is measured.
+support/leaks.py says what is made, what is done with it, and how memory is measured.
 """
 
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from leaks import COUNTED, DONE, MADE, WARM_UP, alive, used_and_dropped
 from placements import LAYERS
-from running import ROOT
+from running import SUPPORT
 
 import keras_sam
 
@@ -70,9 +70,9 @@ def test_nobody_holds_the_index_and_the_controller_of_a_deleted_layer(wrapping):
 
 @functools.cache
 def measured(made, done):
-    """What tests/leaks.py reports of what was made, and of an LSTM."""
+    """What support/leaks.py reports of what was made, and of an LSTM."""
     run = subprocess.run(
-        [sys.executable, ROOT / "tests" / "leaks.py", done, "lstm", made],
+        [sys.executable, SUPPORT / "leaks.py", done, "lstm", made],
         capture_output=True,
         text=True,
         check=False,

@@ -1,28 +1,26 @@
 """A sparse cell that is written outside the package runs wherever the package's do.
 
-What the rows of tests/conformance_cases.py get, its row gets too.
+What the rows of support/conformance_cases.py get, its row gets too.
 """
 
+import functools
 import inspect
 from pathlib import Path
 
 import gated_sam
+import helpers
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from gated_sam import GatedSAM, GatedSAMCell
-from test_recurrence import make_layers, results_and_gradients
+from helpers import make_layers, random_inputs, results_and_gradients
 
 import keras_sam
 from keras_sam import export_saved_model, prefill
 
 FEATURES = 3
-
-
-def random_inputs(batch, steps, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(batch, steps, FEATURES)).astype("float32")
+assert_close = functools.partial(helpers.assert_close, atol=3e-5)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +40,6 @@ def model():
     rng = np.random.default_rng(0)
     model.set_weights([0.7 * rng.normal(size=w.shape) for w in model.get_weights()])
     return model
-
-
-def assert_close(got, expected):
-    np.testing.assert_allclose(got, expected, atol=3e-5, rtol=1e-5)
 
 
 def test_the_cell_takes_fewer_than_a_hundred_lines():

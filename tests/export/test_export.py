@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conformance_cases import FEATURES
+from helpers import random_inputs
 
 import keras_sam
 from keras_sam.export import export_saved_model
@@ -54,11 +55,6 @@ def make_model(layer, *more):
     rng = np.random.default_rng(0)
     model.set_weights([0.7 * rng.normal(size=w.shape) for w in model.get_weights()])
     return model
-
-
-def random_inputs(batch=3, length=LENGTH, seed=0):
-    inputs = np.random.default_rng(seed).normal(size=(batch, length, FEATURES))
-    return inputs.astype("float32")
 
 
 SERVE = """
@@ -181,7 +177,9 @@ def test_what_cannot_be_answered_is_refused(name, served):
 @pytest.mark.parametrize("name", ["ntm_lstm", "sam_lstm", "sam_lsh"])
 def test_requests_at_the_same_time_do_not_disturb_each_other(name, served):
     whole = signature(served, name)
-    requests = [random_inputs(1 + seed % 3, 1 + seed % 9, seed) for seed in range(48)]
+    requests = [
+        random_inputs(1 + seed % 3, 1 + seed % 9, seed=seed) for seed in range(48)
+    ]
 
     def answer(inputs):
         return whole(inputs=tf.constant(inputs))["outputs"].numpy()

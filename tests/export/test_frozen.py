@@ -1,5 +1,6 @@
 """Requests that start from a frozen memory get what the layer gives from that state."""
 
+import functools
 import json
 import math
 import subprocess
@@ -8,10 +9,13 @@ import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import helpers
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import random_inputs
+from running import ROOT
 from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
 import keras_sam
@@ -31,11 +35,6 @@ def make_model(*before, layer_class=keras_sam.SAM, memory_slots=40, **kwargs):
     return model
 
 
-def random_inputs(batch, steps, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(batch, steps, FEATURES)).astype("float32")
-
-
 def continued(model, context, inputs):
     """What the model gives after a context, which it reads anew."""
     contexts = np.repeat(context, len(inputs), axis=0)
@@ -51,9 +50,8 @@ def whole_of(signatures, inputs):
     return signatures["serving_default"](inputs=tf.constant(inputs))["outputs"].numpy()
 
 
-def assert_close(got, expected):
-    # Outputs are of the order of 10, after 60 steps that were rounded in other batches.
-    np.testing.assert_allclose(got, expected, atol=3e-5, rtol=1e-5)
+# Outputs are of the order of 10, after 60 steps that were rounded in other batches.
+assert_close = functools.partial(helpers.assert_close, atol=3e-5)
 
 
 # Memories that the request goes through several times, and others that it hardly
@@ -248,7 +246,7 @@ def test_large_results_are_seen():
 def run_benchmark(tmp_path, *arguments):
     """What the benchmark measures of 100 requests at once, in a process of its own."""
     output = tmp_path / "serving.json"
-    script = Path(__file__).resolve().parents[1] / "benchmarks" / "serving.py"
+    script = ROOT / "benchmarks" / "serving.py"
     arguments = ["--parts", "frozen", "--output", str(output), *arguments]
     subprocess.run([sys.executable, script, *arguments, "--steps", "3"], check=True)
     ((result,),) = (v for k, v in json.loads(output.read_text()).items() if "lsh" in k)

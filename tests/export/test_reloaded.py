@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from placements import FEATURES, LAYERS, Module, assign, data, numbers, spread_weights
 from reloaded import gradients, reloaded_gradients
-from running import ROOT
+from running import SUPPORT
 
 import keras_sam
 
@@ -59,7 +59,7 @@ def in_another_process(way, folder, inputs, values, scratch):
     np.savez(scratch / "given.npz", inputs=inputs, **values)
     files = [str(scratch / name) for name in ("given.npz", "results.npz")]
     run = subprocess.run(
-        [sys.executable, ROOT / "tests" / "reloaded.py", way, folder, *files],
+        [sys.executable, SUPPORT / "reloaded.py", way, folder, *files],
         capture_output=True,
         text=True,
         check=False,

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import UNWRITTEN, similarities, small_numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,21 +15,6 @@ from keras_sam import index as indexes
 from keras_sam.index import exact
 
 BATCH, HEADS, WORDS = 2, 2, 3
-# Of unwritten words. With this and whole numbers every product is exact, so that
-# what ties does so to the last bit.
-UNWRITTEN = 2.0**-20
-
-
-def similarities(memory, queries):
-    memory, queries = np.float64(memory), np.float64(queries)
-    norms = np.sqrt(np.sum(memory**2, axis=-1) + 1e-6)
-    return np.einsum("bnw,bhw->bhn", memory, queries) / norms[:, np.newaxis]
-
-
-def brute_force(memory, queries, count):
-    """The most similar slots of all, ties to the lowest number."""
-    order = np.argsort(-similarities(memory, queries), axis=-1, kind="stable")
-    return order[..., :count]
 
 
 def assert_are_the_best(found, memory, queries):
@@ -89,13 +75,6 @@ class Sequence:
         )
         assert found.dtype == tf.int32 and found.shape == (BATCH, HEADS, count)
         assert_are_the_best(found.numpy(), self.memory, queries)
-
-
-def small_numbers(*shape):
-    """Words or queries in which much is alike, opposite or zero."""
-    size = int(np.prod(shape))
-    numbers = st.lists(st.integers(-2, 2), min_size=size, max_size=size)
-    return numbers.map(lambda values: np.reshape(values, shape).astype(float))
 
 
 @settings(max_examples=80)

@@ -7,16 +7,18 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from reference.linear_hashing import Tables
-from test_index_exact import UNWRITTEN, brute_force, small_numbers
-from test_recurrence import (
+from helpers import (
+    UNWRITTEN,
+    brute_force,
     compiled_programs,
     copies_in_loops,
     make_layers,
     results_and_gradients,
+    small_numbers,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference.linear_hashing import Tables
 
 import keras_sam
 from keras_sam import index as indexes

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import brute_force, randomize
 
 import keras_sam
 from keras_sam import index as indexes
@@ -71,14 +72,6 @@ def call(request):
         return program(*args)
 
     return call
-
-
-def brute_force(memory, queries, count):
-    """The most similar slots of all, ties to the lowest number."""
-    memory, queries = np.float64(memory), np.float64(queries)
-    norms = np.sqrt(np.sum(memory**2, axis=-1) + 1e-6)
-    scores = np.einsum("bnw,bhw->bhn", memory, queries) / norms[:, np.newaxis]
-    return np.argsort(-scores, axis=-1, kind="stable")[..., :count]
 
 
 class Moment:
@@ -488,17 +481,8 @@ def test_when_trees_are_made(cache, monkeypatch):
 # In layers.
 
 SIZES = {"word_size": 4, "read_heads": 2, "reads_per_head": 3, "memory_slots": 24}
-
-
-def randomize(*layers, shape=(3, None, 5)):
-    """Gives layers the same weights, that spread reads and writes."""
-    rng = np.random.default_rng(0)
-    for layer in layers:
-        layer.build(shape)
-    for weights in zip(*(layer.weights for layer in layers), strict=True):
-        value = 0.7 * rng.normal(size=weights[0].shape)
-        for weight in weights:
-            weight.assign(value)
+# Weights that spread reads and writes.
+SPREAD = {"scale": 0.7, "shape": (3, None, 5)}
 
 
 def make_layer(index, plain=False, **kwargs):
@@ -542,7 +526,7 @@ def test_layers_equal_the_exact_index(settings, masked, given, cache):
         "layer": make_layer(indexes.ScaNN(**settings)),
         "cell": make_layer(indexes.ScaNN(**settings), plain=True),
     }
-    randomize(exact, *layers.values())
+    randomize(exact, *layers.values(), **SPREAD)
     rng = np.random.default_rng(1)
     inputs = tf.constant(rng.normal(size=(3, 30, 5)))
     mask = tf.constant(rng.random((3, 30)) < 0.7) if masked else None
@@ -583,7 +567,7 @@ def test_layers_equal_the_exact_index(settings, masked, given, cache):
 
 def test_masked_steps_of_a_plain_rnn_build_nothing(cache, built):
     layer = make_layer("scann", plain=True)
-    randomize(layer)
+    randomize(layer, **SPREAD)
     inputs = np.random.default_rng(0).normal(size=(3, 20, 5))
     mask = np.arange(20) % 3 > 0
     layer(inputs, mask=np.tile(mask, (3, 1)))
@@ -636,7 +620,7 @@ def test_threads_that_predict(cache):
 
 def test_rows_of_a_batch_are_independent(cache):
     layer = make_layer("scann")
-    randomize(layer)
+    randomize(layer, **SPREAD)
     inputs = np.random.default_rng(0).normal(size=(3, 15, 5))
     together = layer(inputs)[0]
     for row in range(3):
@@ -649,7 +633,7 @@ def test_rows_of_a_batch_are_independent(cache):
 def test_a_sequence_in_parts(plain, cache, monkeypatch, tmp_path):
     """Continued in this process, twice, and after a restart."""
     layer = make_layer("scann", plain)
-    randomize(layer)
+    randomize(layer, **SPREAD)
     inputs = np.random.default_rng(0).normal(size=(3, 15, 5))
     whole = layer(inputs)[0][:, 8:]
     state = layer(inputs[:, :8])[1:]
@@ -668,7 +652,7 @@ def test_a_sequence_in_parts(plain, cache, monkeypatch, tmp_path):
 def test_stateful(cache):
     layer = make_layer("scann", stateful=True)
     plain = make_layer("scann")
-    randomize(layer, plain)
+    randomize(layer, plain, **SPREAD)
     inputs = np.random.default_rng(0).normal(size=(3, 15, 5))
     whole = plain(inputs)[0]
     for _ in range(2):

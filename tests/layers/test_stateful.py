@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import assert_close, assert_differs, randomize
 
 import keras_sam
 
@@ -55,11 +56,6 @@ def chunks(count):
     return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
-def randomize(layer, seed=0):
-    rng = np.random.default_rng(seed)
-    layer.set_weights([rng.normal(0, 0.5, w.shape) for w in layer.get_weights()])
-
-
 def random_model(make, seed=0, **kwargs):
     """A stateful model and its layer, with random weights."""
     layer = make(stateful=True, **kwargs)
@@ -75,14 +71,6 @@ def copies(states):
 def assign(states, values):
     for state, value in zip(states, values, strict=True):
         state.assign(value)
-
-
-def assert_close(actual, expected):
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
-
-
-def assert_differs(actual, expected):
-    assert np.max(np.abs(np.asarray(actual) - np.asarray(expected))) > 1e-4
 
 
 def call_eagerly(model, chunk):

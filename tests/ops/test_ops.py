@@ -255,7 +255,7 @@ def test_gradients_are_finite_differences_of_the_twin(case):
 
 
 def test_every_public_function_has_a_case():
-    # tests/test_sparse_ops.py and tests/test_sparse_linkage.py have the sparse ones.
+    # test_sparse_ops.py and test_sparse_linkage.py have the sparse ones.
     sparse = {"sparse_read", "sparse_write", "SparseLinks"}
     sparse |= {"empty_links", "follow_links", "update_sparse_links"}
     tested = {case.split(",")[0] for case in CASES}

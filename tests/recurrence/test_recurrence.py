@@ -1,60 +1,19 @@
 """The compiled sequence of a sparse layer against its cell in Keras's own loop."""
 
-import re
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import (
+    PATHS,
+    compiled_programs,
+    copies_in_loops,
+    make_layers,
+    results_and_gradients,
+)
 
 import keras_sam
 from keras_sam.recurrence.operation import padded_length
-
-SIZES = {"units": 6, "word_size": 4, "read_heads": 2, "output_size": 3}
-
-
-# The two ways in which the layer runs its sequences.
-PATHS = {"compiled": "auto", "in_place": False}
-
-
-def make_layers(
-    path="compiled",
-    zero_output_for_mask=False,
-    dtype="float64",
-    layer_class=keras_sam.SAM,
-    **kwargs,
-):
-    """The layer and its cell in Keras's own loop, with the same well-spread weights."""
-    options = {
-        "dtype": dtype,
-        "return_sequences": True,
-        "return_state": True,
-        "zero_output_for_mask": zero_output_for_mask,
-    }
-    layer = layer_class(**SIZES, **options, **kwargs, jit_compile=PATHS[path])
-    plain = keras.layers.RNN(
-        layer_class.cell_class(**SIZES, **kwargs, dtype=dtype), **options
-    )
-    rng = np.random.default_rng(0)
-    for one in (layer, plain):
-        one.build((3, None, 5))
-    for weight, other in zip(layer.weights, plain.weights, strict=True):
-        value = 0.7 * rng.normal(size=weight.shape)
-        weight.assign(value)
-        other.assign(value)
-    return layer, plain
-
-
-def results_and_gradients(layer, inputs, state, mask):
-    sources = [inputs, *state, *(v.value for v in layer.trainable_variables)]
-    with tf.GradientTape() as tape:
-        tape.watch(sources)
-        results = layer(inputs, initial_state=state, mask=mask, training=True)
-        loss = tf.add_n([tf.reduce_sum(tf.sin(result)) for result in results])
-    gradients = tape.gradient(
-        loss, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
-    return results, gradients
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -281,61 +240,7 @@ def test_jit_compile_refuses_what_cannot_be_compiled():
         keras_sam.SAM(4, 8, 3, unroll=True, jit_compile=True)
 
 
-# The memory of 4099 slots (a number that nothing else has), or their links, may pass
-# through a loop only as it is: what makes a new one of its size copies it at each step.
-ALLOWED = {"parameter", "tuple", "get-tuple-element", "bitcast", "call", "while"}
-
-
-def copies_in_loops(program, size):
-    """Instructions of a compiled program's loops that make something so large."""
-    computations = {}
-    for text in program.split("\n\n"):
-        name = re.match(r"(?:ENTRY )?%?([\w.\-]+)", text.strip())
-        if name:
-            computations[name.group(1)] = text
-    todo = set(re.findall(r"body=%?([\w.\-]+)", program))
-    assert todo, "No loop was found in the program."
-    seen, found = set(), []
-    while todo:
-        name = todo.pop()
-        seen.add(name)
-        for line in computations[name].splitlines():
-            called = re.findall(r"(?:to_apply|body|condition)=%?([\w.\-]+)", line)
-            todo |= {other for other in called if other not in seen}
-            match = re.match(
-                r"\s*(?:ROOT )?%?\S+ = \w+\[([\d,]*)\]\S* ([\w\-]+)\(", line
-            )
-            if match is None:
-                continue
-            shape, kind = match.groups()
-            if np.prod([int(n) for n in shape.split(",") if n]) < size:
-                continue
-            if kind == "fusion":
-                fused = re.search(r"calls=%?([\w.\-]+)", line).group(1)
-                root = re.search(r"ROOT .*", computations[fused]).group()
-                kind = "scatter" if " scatter(" in root else "fusion"
-            if kind != "scatter" and kind not in ALLOWED:
-                found.append(line.strip())
-    return found
-
-
-def compiled_programs(layer, inputs, states):
-    """A layer's forward and backward pass as XLA has compiled them, two texts."""
-    operation = layer._operation(jit_compile=True)
-    weights = [tf.convert_to_tensor(weight) for weight in layer.cell.weights]
-    arguments = ([inputs, *states], weights, [], None, tf.constant(16), False)
-    results, _, records = operation.forward_program(*arguments, True)
-    upstream = [tf.ones_like(result) for result in results]
-    return [
-        program.experimental_get_compiler_ir(*arguments, *more)(stage="optimized_hlo")
-        for program, more in (
-            (operation.forward_program, [True]),
-            (operation.backward_program, [records, upstream]),
-        )
-    ]
-
-
-# Of an SDNC the candidates to be read, compared with one another, are 18,496 numbers.
+# Nothing else is as large as 4099 slots. Of an SDNC the candidates to be read, compared with one another, are 18,496 numbers.
 @pytest.mark.parametrize(
     ("layer_class", "slots"), [(keras_sam.SAM, 4099), (keras_sam.SDNC, 8209)]
 )

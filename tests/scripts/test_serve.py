@@ -9,17 +9,16 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from fastapi.testclient import TestClient
+from running import ROOT
 
 import keras_sam
 
-ROOT = Path(__file__).resolve().parents[1]
 COPY_NTM = ROOT / "saved_models" / "copy_ntm"
 MODEL = "/v1/models/copy_ntm"
 

@@ -1,4 +1,4 @@
-"""The cells and layers that tests/test_conformance.py holds to the Keras contract.
+"""The cells and layers that contract/test_conformance.py holds to the Keras contract.
 
 A new cell gets every test of that file by one row here.
 """
@@ -232,7 +232,7 @@ CASES = [
             "write_heads": 2,
             "reads_per_head": 2,
         },
-        # tests/test_own_cell.py has what matters most of it.
+        # contract/test_own_cell.py has what matters most of it.
         slow=True,
         **PLAIN_SAM,
     ),

@@ -1,8 +1,8 @@
 """A sparse cell written outside the package: a SAM that forgets no more than it writes.
 
 All that a sparse cell is made of comes with `keras_sam.SAMCell`; one equation of its
-step is another one here. tests/test_own_cell.py holds it to what the package's own
-cells are held to, and so does a row of tests/conformance_cases.py.
+step is another one here. contract/test_own_cell.py holds it to what the package's own
+cells are held to, and so does a row of support/conformance_cases.py.
 """
 
 import keras

@@ -1,6 +1,6 @@
 """What layers leave behind in a process of their own; prints JSON.
 
-Usage: python tests/leaks.py DONE MADE ...
+Usage: python tests/support/leaks.py DONE MADE ...
 
 It makes a layer, uses it and deletes it, again and again, and reports the memory that
 each one left in the process, the programs that XLA compiled and what was logged; then

@@ -1,6 +1,6 @@
 """The gradients of a model that was exported: here, or where only TensorFlow is.
 
-Usage: python tests/reloaded.py WAY FOLDER INPUTS.npz RESULTS.npz
+Usage: python tests/support/reloaded.py WAY FOLDER INPUTS.npz RESULTS.npz
 """
 
 import sys

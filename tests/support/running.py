@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+SUPPORT = Path(__file__).resolve().parent
+ROOT = SUPPORT.parents[1]
 
 
 def run_script(path, *arguments, status=0):

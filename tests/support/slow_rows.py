@@ -5,6 +5,7 @@ Each is a pattern of a test's name, as `fnmatch` reads it, with `(` and `)` inst
 """
 
 import fnmatch
+from pathlib import PurePath
 
 PATTERNS = """
 test_recurrence.py::test_sequence_equals_the_cell(reused-compiled)
@@ -46,5 +47,6 @@ test_docs.py::test_blocks_of_a_page_run(docs/guides/text.md)
 
 def is_slow_row(nodeid):
     """Whether a test is one of these rows."""
-    name = nodeid.removeprefix("tests/").replace("[", "(").replace("]", ")")
+    file, _, test = nodeid.partition("::")
+    name = f"{PurePath(file).name}::{test}".replace("[", "(").replace("]", ")")
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in PATTERNS.split())

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from helpers import randomize
 
 from keras_sam.tasks import lstm_baseline
 from keras_sam.tasks.baseline import LearnedStateLSTM
@@ -38,12 +39,6 @@ def run_lstm(layer, x):
         h = sigmoid(o) * np.tanh(c)
         outputs.append(h)
     return np.stack(outputs, axis=1)
-
-
-def randomize(model, seed=0):
-    """Gives every weight a new value: the initial states start at zero."""
-    rng = np.random.default_rng(seed)
-    model.set_weights([rng.normal(size=w.shape) * 0.5 for w in model.get_weights()])
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
