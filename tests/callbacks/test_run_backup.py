@@ -143,6 +143,7 @@ def flip(share):
     [cut(0), cut(0.001), cut(0.5), cut(0.999), flip(0), flip(0.5), flip(0.99)],
     ids=["cut"] * 4 + ["flip"] * 3,
 )
+@pytest.mark.slow_rows("cut[12]", "flip[02]")
 def test_a_damaged_state_is_left_out(run, whole, tmp_path, damage):
     with pytest.raises(KeyboardInterrupt):
         run(interrupt_at=3)
@@ -288,6 +289,7 @@ def test_refuses_what_it_cannot_save(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"dtype": "bfloat16"}, {"optimizer": "adam"}])
+@pytest.mark.slow_rows("options0")
 def test_all_variables_come_back(tmp_path, options):
     model = dense(**options)
     fit(model, RunBackup(tmp_path))

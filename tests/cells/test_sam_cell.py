@@ -396,6 +396,7 @@ def results_and_gradients(pair, share):
         ("write heads, few slots", "xla"),
     ],
 )
+@pytest.mark.slow_rows("*-graph")
 def test_eager_graph_and_xla_agree_with_their_gradients(name, mode):
     pair, share = gradient_pair(name, steps=4)
     run = results_and_gradients(pair, share)

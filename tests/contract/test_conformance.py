@@ -263,6 +263,7 @@ def test_regularizers_and_constraints_act_and_survive(case):
 
 @each_case
 @each_wrapping
+@pytest.mark.slow_rows("rnn-*_all_options")
 def test_keras_file_round_trip(case, wrapping, tmp_path):
     inputs = random_inputs(steps=2)
     memory = wrapped(case, wrapping, return_sequences=True, dropout=0.3)
@@ -842,6 +843,7 @@ def test_float64(case, policy):
 
 
 @each_case
+@pytest.mark.slow_rows("*_all_options")
 def test_rows_of_a_batch_are_independent(case):
     layer, inputs = reference(case), random_inputs()
     results = layer(inputs)
@@ -859,6 +861,7 @@ def test_rows_of_a_batch_are_independent(case):
 
 
 @each_case
+@pytest.mark.slow_rows("*_all_options")
 def test_gradients_stay_within_their_row(case):
     layer, inputs = reference(case), tf.constant(random_inputs())
     with tf.GradientTape() as tape:
@@ -881,6 +884,7 @@ def test_calls_leave_nothing_behind(case):
 
 
 @each_case_in_time
+@pytest.mark.slow_rows("mann_lstm")
 def test_fit_changes_every_weight(case):
     layer = case.layer(dropout=0.3)
     model = keras.Sequential([keras.Input((None, FEATURES)), layer])

@@ -96,6 +96,7 @@ PAGES_WITH_CODE = [page for page in PAGES if python_blocks(page.read_text("utf-8
 
 
 @pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=name_of)
+@pytest.mark.slow_rows("docs/guides/see-inside.md", "docs/guides/text.md")
 def test_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}

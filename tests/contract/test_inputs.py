@@ -14,6 +14,8 @@ import tensorflow as tf
 import keras_sam
 
 SIZES = {"units": 5, "memory_slots": 7, "word_size": 3, "read_heads": 2}
+pytestmark = pytest.mark.slow_rows("*sdnc*")
+
 BATCH, STEPS, FEATURES = 2, 5, 3
 
 

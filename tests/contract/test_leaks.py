@@ -19,10 +19,8 @@ import keras_sam
 
 QUICK_ALIVE = {
     "ntm": ["export"],
-    "ntm_compiled": ["call_under_a_tape"],
     "sam": ["call_under_a_tape", "fit", "export_saved_model"],
     "sam_cell": ["call_under_a_tape"],
-    "sam_compiled": ["call_under_a_tape"],
     "sdnc": ["call"],
 }
 # Each is a process that makes some ten layers.

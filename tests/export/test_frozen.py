@@ -158,6 +158,7 @@ np.savez(sys.argv[3], **answers)
 """
 
 
+@pytest.mark.slow
 def test_in_a_process_with_tensorflow_alone(frozen, tmp_path):
     inputs = random_inputs(2, 9)
     np.save(tmp_path / "inputs.npy", inputs)
@@ -306,6 +307,7 @@ def test_an_sdnc_of_a_million_words_answers_as_the_layer_does(tmp_path):
 
 @pytest.mark.parametrize("zero_output_for_mask", [False, True])
 @pytest.mark.parametrize("name", MASKED_CASES)
+@pytest.mark.slow_rows("*-True", "sdnc_options-False")
 def test_masked_steps_change_nothing(name, zero_output_for_mask, tmp_path):
     model = make_model(
         keras.layers.Masking(), zero_output_for_mask=zero_output_for_mask, **CASES[name]
@@ -327,6 +329,7 @@ def test_masked_steps_change_nothing(name, zero_output_for_mask, tmp_path):
     np.testing.assert_allclose(whole_of(signatures, left), kept, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_other_layers_start_from_their_states_too(tmp_path):
     model = make_model(
         keras.layers.LSTM(FEATURES, return_sequences=True, name="lstm"),

@@ -91,12 +91,9 @@ SUBJECTS = {
 }
 QUICK = {
     ("sam", "by_model_export", "here"),
-    ("sam", "by_model_export", "elsewhere"),
     ("sam", "by_export_saved_model", "elsewhere"),
-    ("sam_cell", "by_model_export", "elsewhere"),
     ("sam_cell", "by_module", "here"),
     ("sam_compiled", "by_model_export", "here"),
-    ("ntm", "by_model_export", "elsewhere"),
     ("ntm", "by_export_saved_model", "here"),
 }
 ALL = [

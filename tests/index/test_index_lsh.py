@@ -667,6 +667,7 @@ def test_words_are_found_when_the_weights_have_changed(jit_compile):
 
 @pytest.mark.parametrize("path", ["compiled", "in_place"])
 @pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@pytest.mark.slow_rows("-in_place", "masked-compiled")
 def test_layer_equals_the_cell(path, masked):
     layer, plain = make_layers(
         path, memory_slots=300, reads_per_head=2, index=LSH(2, bucket_size=4)
@@ -782,6 +783,7 @@ def test_a_table_has_places_for_twice_the_memory():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("slots", [5, 7, 13, 16, 30, 100])
+@pytest.mark.slow_rows("*-float64")
 def test_equal_words_tie_in_a_graph_too(slots, dtype):
     """Rounding is the same for each of them: the lowest slot comes first."""
     rng = np.random.default_rng(2)

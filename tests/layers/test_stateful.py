@@ -9,6 +9,8 @@ from helpers import assert_close, assert_differs, randomize
 import keras_sam
 
 SIZES = {"units": 5, "memory_slots": 7, "word_size": 3, "read_heads": 2}
+pytestmark = pytest.mark.slow_rows("*sdnc*")
+
 BATCH, STEPS, FEATURES = 2, 4, 3
 # Weights that the initial state depends on: a layer that starts from an older one, or
 # from zeros, gives other outputs.

@@ -166,6 +166,7 @@ def assert_the_same(got, expected):
 @pytest.mark.parametrize(
     "cell_class", [PairCell, FoldedPairCell, WeightUsedInManyWaysCell, SharedDenseCell]
 )
+@pytest.mark.slow_rows("*-False")
 def test_gradients_are_the_cells_however_a_controller_uses_its_weights(
     cell_class, jit_compile
 ):
@@ -402,6 +403,7 @@ RECORD = 4096 * 4 * 4000 * 4 / 2**20
         ("export", False),
     ],
 )
+@pytest.mark.slow_rows("call-False", "export-False")
 def test_nothing_is_recorded_where_nobody_asks_for_a_gradient(
     way, jit_compile, tmp_path
 ):

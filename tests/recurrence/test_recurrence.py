@@ -61,6 +61,13 @@ from keras_sam.recurrence.operation import padded_length
     ],
     ids=["reused", "given_masked", "all_read_masked", "sdnc", "sdnc_options_masked"],
 )
+@pytest.mark.slow_rows(
+    "reused-compiled",
+    "given_masked-in_place",
+    "all_read_masked-compiled",
+    "sdnc-in_place",
+    "sdnc_options_masked-compiled",
+)
 def test_sequence_equals_the_cell(path, kwargs, given_rows, masked):
     layer, plain = make_layers(path, **kwargs)
     rng = np.random.default_rng(1)
@@ -153,6 +160,7 @@ CONTROLLERS = {
         ("compiled", "noise_at_each_step"),
     ],
 )
+@pytest.mark.slow_rows("compiled-lstm", "in_place-stacked")
 def test_dropout_is_the_same_in_both_passes(path, controller):
     layer = keras_sam.SAM(
         8,
@@ -240,7 +248,8 @@ def test_jit_compile_refuses_what_cannot_be_compiled():
         keras_sam.SAM(4, 8, 3, unroll=True, jit_compile=True)
 
 
-# Nothing else is as large as 4099 slots. Of an SDNC the candidates to be read, compared with one another, are 18,496 numbers.
+# Nothing else has as many entries. Of an SDNC the candidates to be read, compared with
+# one another, are 18,496 numbers.
 @pytest.mark.parametrize(
     ("layer_class", "slots"), [(keras_sam.SAM, 4099), (keras_sam.SDNC, 8209)]
 )
