@@ -1,8 +1,10 @@
 """What every test shares: environment, seed and hypothesis profile."""
 
+import fnmatch
 import importlib
 import os
 import tempfile
+from pathlib import Path
 
 # Before anything imports TensorFlow. A value set by the caller wins.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -20,12 +22,23 @@ import hypothesis
 import keras
 import pytest
 from running import ROOT
-from slow_rows import is_slow_row
+
+# Before test files import them: their assertions say what was compared.
+pytest.register_assert_rewrite("helpers", "twins")
 
 # A data set that older code prepared in the home folder must not be read here. tfds
 # takes the variable when it is imported; the folder goes with the object, at exit.
 _DATA_DIR = tempfile.TemporaryDirectory(prefix="keras_sam_tests_")
 os.environ["TFDS_DATA_DIR"] = _DATA_DIR.name
+
+TESTS = Path(__file__).parent
+# What `-m fast` runs: folders, files, and one compiled SAM.
+FAST = (
+    *("ops/*", "index/test_index_exact.py", "cells/test_reference_*.py", "tasks/*"),
+    *("contract/test_public_names.py", "contract/test_arguments.py"),
+    *("contract/test_renamed.py", "contract/test_structure.py", "test_metrics.py"),
+    "recurrence/test_recurrence.py::test_sequence_equals_the_cell[given_masked-compiled]",
+)
 
 hypothesis.settings.register_profile("keras_sam", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("keras_sam")
@@ -49,17 +62,33 @@ def pytest_configure(config):
         config.pluginmanager.register(forking.GroupProcesses(config))
 
 
+def is_slow_row(item):
+    """Whether `slow_rows` names the row, by a pattern of its parameters' names."""
+    row = item.callspec.id if hasattr(item, "callspec") else ""
+    patterns = [p for mark in item.iter_markers("slow_rows") for p in mark.args]
+    return any(fnmatch.fnmatchcase(row, pattern) for pattern in patterns)
+
+
+def is_fast(item):
+    """Whether the test belongs to the tests that are run again and again."""
+    path = item.path.relative_to(TESTS)
+    name = f"{path.as_posix()}::{item.name}"
+    return any(path.match(f) or name == f for f in FAST)
+
+
 # Before pytest-xdist looks for the groups.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Marks slow rows; keeps on one worker of pytest-xdist what shares programs.
+    """Marks slow rows and fast tests; keeps on one worker what shares programs.
 
     That is a file; of the table of conformance a row, or what asks for the fixture that
     exports all rows; of the placements a layer; of the examples a script.
     """
     for item in items:
-        if is_slow_row(item.nodeid):
+        if is_slow_row(item):
             item.add_marker("slow")
+        if is_fast(item) and not item.get_closest_marker("slow"):
+            item.add_marker("fast")
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         part = getattr(parameters.get("case"), "name", "")
         if "served" in item.fixturenames:

@@ -1,0 +1,23 @@
+"""Scripts run as a user runs them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SUPPORT = Path(__file__).resolve().parent
+ROOT = SUPPORT.parents[1]
+
+
+def run_script(path, *arguments, status=0):
+    """What the script prints, given by its path in the project; it has to succeed.
+
+    With another `status` it has to end with that one, and what it prints is the error.
+    """
+    run = subprocess.run(
+        [sys.executable, ROOT / path, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == status, run.stderr[-2000:]
+    return run.stderr if status else run.stdout
