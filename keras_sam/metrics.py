@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_sam import _compat
 from keras_sam.arguments import is_number
+from keras_sam.options import Config, DType, TensorLike
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -56,7 +57,9 @@ class BitErrors(keras.metrics.Mean):
     0.5
     """
 
-    def __init__(self, threshold=0.5, name="bit_errors", dtype=None):
+    def __init__(
+        self, threshold: float = 0.5, name: str = "bit_errors", dtype: DType = None
+    ) -> None:
         if not is_number(threshold):
             raise ValueError(
                 "`threshold` must be a number: 0.5 for probabilities, 0 for "
@@ -67,7 +70,12 @@ class BitErrors(keras.metrics.Mean):
         # Tells callbacks in mode "auto" (EarlyStopping) that less is better.
         self._direction = "down"
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+    ) -> None:
         mask = _compat.keras_mask(y_pred)
         y_true = ops.convert_to_tensor(y_true)
         y_pred = ops.convert_to_tensor(y_pred)
@@ -82,7 +90,7 @@ class BitErrors(keras.metrics.Mean):
         wrong = ops.cast(ops.logical_not(right), self.dtype)
         super().update_state(_sum_per_sequence(wrong, sample_weight, mask))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "threshold": self.threshold}
 
 
@@ -124,11 +132,16 @@ class SequenceAccuracy(keras.metrics.Mean):
     0.5
     """
 
-    def __init__(self, name="sequence_accuracy", dtype=None):
+    def __init__(self, name: str = "sequence_accuracy", dtype: DType = None) -> None:
         super().__init__(name=name, dtype=dtype)
         self._direction = "up"
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self,
+        y_true: TensorLike,
+        y_pred: TensorLike,
+        sample_weight: TensorLike | None = None,
+    ) -> None:
         mask = _compat.keras_mask(y_pred)
         y_true = ops.convert_to_tensor(y_true)
         y_pred = ops.convert_to_tensor(y_pred)

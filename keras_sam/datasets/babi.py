@@ -239,7 +239,7 @@ class Babi(tfds.core.GeneratorBasedBuilder):
         )
 
 
-def spell(story):
+def spell(story: list[babi_files.Line]) -> list[tuple[str, str]]:
     """A story, word by word.
 
     Args:

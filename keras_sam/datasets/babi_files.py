@@ -16,7 +16,7 @@ class Line(NamedTuple):
     answer: str = ""  # of a question; a list is joined by commas
 
 
-def file_name(folder, task, split):
+def file_name(folder: str, task: int, split: str) -> str:
     """The name of a file: `"en-valid-10k/qa1_train.txt"`.
 
     Args:
@@ -56,7 +56,7 @@ def _last_two(path):
     return "/".join(path.split("/")[-2:])
 
 
-def parse(text):
+def parse(text: str) -> list[list[Line]]:
     r"""The stories of a file.
 
     Args:
@@ -91,7 +91,7 @@ def parse(text):
     return stories
 
 
-def words(text):
+def words(text: str) -> list[str]:
     """The words of a sentence in lower case, with `?` as a word and no full stop.
 
     Example:

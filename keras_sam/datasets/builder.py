@@ -18,6 +18,9 @@ _CITATION = """
 
 _SEQUENCES_PER_CALL = 1000
 
+# For each size of a sequence the least and the greatest.
+Ranges = tuple[tuple[int, int], ...]
+
 
 @dataclasses.dataclass(eq=False)
 class TaskConfig(tfds.core.BuilderConfig):
@@ -56,7 +59,7 @@ class TaskConfig(tfds.core.BuilderConfig):
                 )
 
     @property
-    def splits(self):
+    def splits(self) -> dict[str, tuple[int, Ranges]]:
         """From the name of a split to its number of sequences and their ranges."""
         return {
             "train": (self.train_size, self.ranges),
@@ -68,7 +71,7 @@ class TaskConfig(tfds.core.BuilderConfig):
         }
 
 
-def multiples(greatest):
+def multiples(greatest: int) -> dict[str, Ranges]:
     """The longer test splits of a task with one size: exactly 2, 4 and 6 times it."""
     sizes = [factor * greatest for factor in (2, 4, 6)]
     return {f"test_{size}": ((size, size),) for size in sizes}

@@ -1,10 +1,14 @@
 """Sentences as vectors: sums over their words."""
 
+from typing import Any, Literal
+
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_sam.arguments import check_option, check_positive_integer
 from keras_sam.checks import check_numbers
+from keras_sam.options import Constraint, Initializer, Regularizer
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -56,14 +60,14 @@ class SentenceEmbedding(keras.layers.Layer):
 
     def __init__(
         self,
-        vocabulary_size,
-        units,
-        position="mask",
-        embeddings_initializer=None,
-        embeddings_regularizer=None,
-        embeddings_constraint=None,
-        **kwargs,
-    ):
+        vocabulary_size: int,
+        units: int,
+        position: Literal["mask", "table"] | None = "mask",
+        embeddings_initializer: Initializer | None = None,
+        embeddings_regularizer: Regularizer = None,
+        embeddings_constraint: Constraint = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.vocabulary_size = check_positive_integer(
             "vocabulary_size", vocabulary_size
@@ -100,7 +104,7 @@ class SentenceEmbedding(keras.layers.Layer):
                 shape=(positions, self.units), name="factors", initializer="ones"
             )
 
-    def call(self, words):
+    def call(self, words: tf.Tensor) -> tf.Tensor:
         check_numbers("words", words)
         words = ops.cast(words, "int32")
         rows = words
@@ -112,13 +116,13 @@ class SentenceEmbedding(keras.layers.Layer):
         is_word = ops.cast(ops.not_equal(words, 0), vectors.dtype)
         return ops.sum(vectors * ops.expand_dims(is_word, -1), axis=-2)
 
-    def compute_mask(self, words, mask=None):
+    def compute_mask(self, words: tf.Tensor, mask: Any = None) -> tf.Tensor:
         return ops.any(ops.not_equal(words, 0), axis=-1)
 
     def compute_output_shape(self, words_shape):
         return (*words_shape[:-1], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "vocabulary_size": self.vocabulary_size,

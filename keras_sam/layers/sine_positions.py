@@ -1,8 +1,10 @@
 """The number of each step, as features."""
 
 import math
+from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_sam.arguments import check_positive_integer
@@ -43,13 +45,13 @@ class SinePositions(keras.layers.Layer):
     array([0. , 1. , 0.7, 0. , 0.7], dtype=float32)
     """
 
-    def __init__(self, waves=7, **kwargs):
+    def __init__(self, waves: int = 7, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.waves = check_positive_integer("waves", waves)
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.supports_masking = True
 
-    def call(self, sequences):
+    def call(self, sequences: tf.Tensor) -> tf.Tensor:
         steps = ops.cumsum(ops.ones_like(sequences[..., :1]), axis=1) - 1.0
         lengths = [4.0 * 2.0**k for k in range(self.waves)]
         angles = 2.0 * math.pi * steps / ops.convert_to_tensor(lengths, steps.dtype)
@@ -59,5 +61,5 @@ class SinePositions(keras.layers.Layer):
         *leading, features = sequences_shape
         return (*leading, features + 2 * self.waves)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "waves": self.waves}
