@@ -1,11 +1,13 @@
 """The papers' measure of error: wrong bits per sequence."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_sam import _compat
 from keras_sam.arguments import is_number
-from keras_sam.options import Config, DType, TensorLike
+from keras_sam.options import Config, DType
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -70,12 +72,7 @@ class BitErrors(keras.metrics.Mean):
         # Tells callbacks in mode "auto" (EarlyStopping) that less is better.
         self._direction = "down"
 
-    def update_state(
-        self,
-        y_true: TensorLike,
-        y_pred: TensorLike,
-        sample_weight: TensorLike | None = None,
-    ) -> None:
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         mask = _compat.keras_mask(y_pred)
         y_true = ops.convert_to_tensor(y_true)
         y_pred = ops.convert_to_tensor(y_pred)
@@ -136,12 +133,7 @@ class SequenceAccuracy(keras.metrics.Mean):
         super().__init__(name=name, dtype=dtype)
         self._direction = "up"
 
-    def update_state(
-        self,
-        y_true: TensorLike,
-        y_pred: TensorLike,
-        sample_weight: TensorLike | None = None,
-    ) -> None:
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         mask = _compat.keras_mask(y_pred)
         y_true = ops.convert_to_tensor(y_true)
         y_pred = ops.convert_to_tensor(y_pred)
@@ -188,7 +180,7 @@ def _align(weight, shape):
             f"sample_weight.shape={tuple(weight.shape)}, y_true.shape={tuple(shape)}"
         )
     missing = len(shape) - len(weight.shape)
-    return ops.reshape(weight, (*ops.shape(weight), *[1] * missing))
+    return ops.reshape(weight, list(ops.shape(weight)) + [1] * missing)
 
 
 def _differ(size, other):

@@ -15,6 +15,7 @@ import tensorflow as tf
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from keras_sam.arguments import check_positive_integer
 from keras_sam.layers import MemoryRNN
@@ -282,7 +283,9 @@ def animate(
 def pixels(figure: Figure) -> np.ndarray:
     """A figure as an array of bytes `[height, width, 3]`."""
     figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    # `_figure` gives it a FigureCanvasAgg.
+    pixels = figure.canvas.buffer_rgba()  # pyright: ignore[reportAttributeAccessIssue]
+    return np.asarray(pixels)[..., :3].copy()
 
 
 def _touched(kinds, max_slots):
@@ -332,9 +335,9 @@ def _of_heads(name, weights):
 
 
 def _figure(width, height):
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
     # Room at the right for what colour bars are labelled with.
-    figure.get_layout_engine().set(rect=(0.0, 0.0, 0.98, 1.0))
+    layout = ConstrainedLayoutEngine(rect=(0.0, 0.0, 0.98, 1.0))
+    figure = Figure(figsize=(width, height), dpi=100, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 

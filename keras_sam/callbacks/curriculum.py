@@ -42,6 +42,7 @@ class Curriculum(keras.callbacks.Callback):
             is asked for without a `max_level`.
     """
 
+    model: keras.Model  # Keras sets it before the training.
     # What a state is made of, and the name of the level in logs.
     STATE: tuple[str, ...] = ("level",)
     LOG_NAME = "level"

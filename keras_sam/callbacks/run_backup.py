@@ -79,6 +79,8 @@ class RunBackup(keras.callbacks.Callback):
     [2, 3, 4]
     """
 
+    model: keras.Model  # Keras sets it before the training.
+
     def __init__(
         self,
         folder: str | os.PathLike[str],
@@ -150,7 +152,7 @@ class RunBackup(keras.callbacks.Callback):
         self._check_same(state["run"], self._run(model))
         for i, variable in enumerate(_variables(model)):
             # NumPy reads bfloat16 as bytes without a type.
-            kind = keras.ops.convert_to_numpy(variable).dtype
+            kind = np.asarray(keras.ops.convert_to_numpy(variable)).dtype
             variable.assign(values[str(i)].view(kind))
         for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
             callback.set_state(saved)

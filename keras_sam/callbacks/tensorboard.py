@@ -43,6 +43,8 @@ class MemoryTensorBoard(keras.callbacks.Callback):
     ... )
     """
 
+    model: keras.Model  # Keras sets it before the training.
+
     def __init__(
         self, log_dir: str | os.PathLike[str], inputs: TensorLike, update_freq: int = 1
     ) -> None:

@@ -216,15 +216,17 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def interface_sizes(self):
+    def interface_sizes(self) -> dict[str, int]:
         """How many numbers each part of the interface vector has, by name, in order."""
 
     @property
     @abc.abstractmethod
-    def state_shapes(self):
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape, without the batch, of each state but the controller's, by name."""
 
-    def access(self, interface, state):
+    def access(
+        self, interface: tf.Tensor, state: Any
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Write to and read from the memory.
 
         A cell whose `step` is its own, such as `keras_sam.SAMCell`, has none.
@@ -466,7 +468,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
 
     def run_controller(
         self, inputs: tf.Tensor, read_vectors: tf.Tensor, controller_state: Any
-    ) -> tuple[tf.Tensor, Any]:
+    ) -> Any:
         """The controller's output and new state.
 
         Args:

@@ -275,7 +275,7 @@ class SDNCCell(DNCExtensions, SAMCell):
         return tf.linalg.matvec(same, weights)
 
     def content_weights(self, words: tf.Tensor, parts: SDNCInterface) -> tf.Tensor:
-        if self.key_masks:
+        if parts.read_masks is not None:
             words *= parts.read_masks[:, :, tf.newaxis]
         return super().content_weights(words, parts)
 

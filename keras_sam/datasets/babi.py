@@ -147,6 +147,8 @@ class Babi(tfds.core.GeneratorBasedBuilder):
         f"Download {_URL} into `manual_dir`; it need not be unpacked."
     )
 
+    builder_config: BabiConfig
+
     def _info(self):
         steps = tfds.features.Sequence(tfds.features.Text())
         return tfds.core.DatasetInfo(

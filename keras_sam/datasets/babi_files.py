@@ -1,7 +1,9 @@
 """The files of the bAbI tasks: where they lie, and the stories in them."""
 
+import os
 import re
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +29,7 @@ def file_name(folder: str, task: int, split: str) -> str:
     return f"{folder}/qa{task}_{SPLITS[split]}.txt"
 
 
-def find_texts(folder, names):
+def find_texts(folder: str | os.PathLike[str], names: Iterable[str]) -> dict[str, str]:
     """The texts of files that lie anywhere in a folder, or in its archives.
 
     Args:
@@ -45,7 +47,8 @@ def find_texts(folder, names):
                 for member in archive.getmembers():
                     name = _last_two(member.name)
                     if name in names and member.isfile():
-                        content = archive.extractfile(member).read()
+                        file = archive.extractfile(member)  # None for no file
+                        content = file.read()  # pyright: ignore[reportOptionalMemberAccess]
                         found.setdefault(name, content.decode())
         elif _last_two(path.as_posix()) in names:
             found.setdefault(_last_two(path.as_posix()), path.read_text("utf-8"))

@@ -1,11 +1,13 @@
 """What the builders of generated tasks share: splits, features, examples."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.options import Sequences
 
 _CITATION = """
 @article{graves2014neural,
@@ -59,6 +61,14 @@ class TaskConfig(tfds.core.BuilderConfig):
                 )
 
     @property
+    def ranges(self) -> Ranges:
+        raise NotImplementedError
+
+    @property
+    def longer(self) -> dict[str, Ranges]:
+        raise NotImplementedError
+
+    @property
     def splits(self) -> dict[str, tuple[int, Ranges]]:
         """From the name of a split to its number of sequences and their ranges."""
         return {
@@ -89,6 +99,10 @@ class TaskBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     that counts.
     """
 
+    builder_config: TaskConfig
+    DESCRIPTION: str
+    WIDTHS: tuple[int, int]
+    sequences: Callable[..., Sequences]
     CITATION = _CITATION
     HOMEPAGE = "https://arxiv.org/abs/1410.5401"
     VERSION = tfds.core.Version("1.0.0")

@@ -42,8 +42,11 @@ class RepeatCopyTaskConfig(TaskConfig):
     def longer(self) -> dict[str, Ranges]:
         length, repeats = self.max_length, self.max_repeats
         return {
-            f"test_length_{2 * length}": ((2 * length,) * 2, (repeats,) * 2),
-            f"test_repeats_{2 * repeats}": ((length,) * 2, (2 * repeats,) * 2),
+            f"test_length_{2 * length}": ((2 * length, 2 * length), (repeats, repeats)),
+            f"test_repeats_{2 * repeats}": (
+                (length, length),
+                (2 * repeats, 2 * repeats),
+            ),
         }
 
 

@@ -15,6 +15,7 @@ from keras_sam.cells.sam import SAMCell
 from keras_sam.export.frozen import FrozenStream
 from keras_sam.export.streaming import Stream, recurrent_layers, run_model
 from keras_sam.index import IndexLike
+from keras_sam.index.base import Resources
 from keras_sam.options import TensorLike
 from keras_sam.recurrence import xla_off
 
@@ -176,9 +177,10 @@ def export_saved_model(
         if streaming:
             whole = signatures["serving_default"]
             signatures |= _streamed(call, inputs, streams, whole)
-    module = tf.Module(name="keras_sam")
-    module.weights = [variable.value for variable in model.variables]
-    module.starts = [stream.resources for stream in streams.values()]
+    module = Resources(
+        weights=[variable.value for variable in model.variables],
+        starts=[stream.resources for stream in streams.values()],
+    )
     return str(_save(module, path, version, signatures))
 
 

@@ -172,6 +172,15 @@ class Index(abc.ABC):
         return cls(**config)
 
 
+class Resources(tf.Module):
+    """What a SavedModel has to hold, by any names."""
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(name="keras_sam")
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+
 class FrozenIndex:
     """An index over a memory that does not change."""
 
@@ -180,8 +189,8 @@ class FrozenIndex:
             words = tf.convert_to_tensor(memory)[tf.newaxis]
             state = index.reset(words, memory.shape[0])
         self._index, self._memory, self._count = index, memory, count
-        self.resources = tf.Module()
-        self.resources.state = self._state = tf.Variable(state, trainable=False)
+        self._state = tf.Variable(state, trainable=False)
+        self.resources = Resources(state=self._state)
 
     def search(self, queries, without):
         def search_one(each):

@@ -153,8 +153,8 @@ class LSH(Index):
         layout = Layout.of_size(
             self.tables, self.bucket_size, state.shape[1], rows.shape[-1]
         )
-        state = State(state, layout)
-        return lsh_insert.insert(state, slots, rows, active, update).tensor
+        parts = State(state, layout)
+        return lsh_insert.insert(parts, slots, rows, active, update).tensor
 
     def search(
         self, state: tf.Tensor, memory: tf.Tensor, queries: tf.Tensor, count: int
@@ -162,11 +162,11 @@ class LSH(Index):
         memory, queries = tf.stop_gradient(memory), tf.stop_gradient(queries)
         slots, word_size = memory.shape[1:]
         layout = self._layout(slots, word_size)
-        state = State(state, layout)
-        spare = tf.minimum(state.part(layout.used), slots - count)
-        found = self._candidates(state, queries)
+        parts = State(state, layout)
+        spare = tf.minimum(parts.part(layout.used), slots - count)
+        found = self._candidates(parts, queries)
         found = tf.where(found < 0, spare[:, tf.newaxis], found)
-        recent = state.part(layout.recent, layout.listed) - 1
+        recent = parts.part(layout.recent, layout.listed) - 1
         recent = tf.where(recent < 0, spare, recent)
         others = tf.concat([recent, spare + tf.range(count)], axis=1)[:, tf.newaxis]
         scores = [

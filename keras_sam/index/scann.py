@@ -359,7 +359,7 @@ class _Cache:
         """The searcher at the version `token`, or None."""
         with self._lock:
             searcher = self._by_token.get(token)
-            if searcher not in self._waiting:
+            if searcher is None or searcher not in self._waiting:
                 return None
             self._bytes -= self._waiting.pop(searcher)
             for given_up in searcher.go_back(token):
@@ -389,7 +389,7 @@ class _Cache:
 _cache = _Cache()
 
 
-def _import_scann():
+def _import_scann() -> Any:
     try:
         from scann.scann_ops.py import scann_ops_pybind
     except (ImportError, tf.errors.NotFoundError) as error:
@@ -402,7 +402,7 @@ def _import_scann():
     return scann_ops_pybind
 
 
-def _builder(word_size):
+def _builder(word_size) -> Any:
     none = np.zeros((0, word_size), "float32")
     return _import_scann().builder(none, 1, "dot_product")
 

@@ -99,6 +99,7 @@ class MemoryRNN(keras.layers.RNN):
     cell_class: type[MemoryCell]
     cell: MemoryCell
     states: Any
+    input_spec: Any
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from keras_sam.arguments import check_option, check_positive_integer
@@ -104,7 +103,7 @@ class SentenceEmbedding(keras.layers.Layer):
                 shape=(positions, self.units), name="factors", initializer="ones"
             )
 
-    def call(self, words: tf.Tensor) -> tf.Tensor:
+    def call(self, words: Any) -> Any:
         check_numbers("words", words)
         words = ops.cast(words, "int32")
         rows = words
@@ -113,10 +112,12 @@ class SentenceEmbedding(keras.layers.Layer):
         vectors = ops.take(self.embeddings, rows, axis=0)
         if self.position == "mask":
             vectors *= self.factors
-        is_word = ops.cast(ops.not_equal(words, 0), vectors.dtype)
+        # Keras's types have None among what the functions of its backends return.
+        dtype = vectors.dtype  # pyright: ignore[reportOptionalMemberAccess]
+        is_word = ops.cast(ops.not_equal(words, 0), dtype)
         return ops.sum(vectors * ops.expand_dims(is_word, -1), axis=-2)
 
-    def compute_mask(self, words: tf.Tensor, mask: Any = None) -> tf.Tensor:
+    def compute_mask(self, words: Any, mask: Any = None) -> Any:
         return ops.any(ops.not_equal(words, 0), axis=-1)
 
     def compute_output_shape(self, words_shape):

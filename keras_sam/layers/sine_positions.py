@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from keras_sam.arguments import check_positive_integer
@@ -51,7 +50,7 @@ class SinePositions(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.supports_masking = True
 
-    def call(self, sequences: tf.Tensor) -> tf.Tensor:
+    def call(self, sequences: Any) -> Any:
         steps = ops.cumsum(ops.ones_like(sequences[..., :1]), axis=1) - 1.0
         lengths = [4.0 * 2.0**k for k in range(self.waves)]
         angles = 2.0 * math.pi * steps / ops.convert_to_tensor(lengths, steps.dtype)

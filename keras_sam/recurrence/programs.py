@@ -96,7 +96,10 @@ def _shareable_config(cell):
     The configuration of somebody else's class may leave out what the class computes.
     """
     config = keras.saving.serialize_keras_object(cell)
-    return _bare(config["config"]) if _is_ours(config) else None
+    if not _is_ours(config):
+        return None
+    # A layer's configuration is a dictionary.
+    return _bare(config["config"])  # pyright: ignore[reportIndexIssue, reportOptionalSubscript]
 
 
 def _is_ours(config):

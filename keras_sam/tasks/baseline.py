@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from keras_sam.arguments import check_positive_integer
@@ -62,7 +61,7 @@ class LearnedStateLSTM(keras.layers.LSTM):
             shape=(self.units,), initializer="zeros", name="initial_c"
         )
 
-    def get_initial_state(self, batch_size: BatchSize) -> list[tf.Tensor]:
+    def get_initial_state(self, batch_size: BatchSize) -> list[Any]:
         shape = (batch_size, self.units)
         return [
             ops.broadcast_to(self.initial_h, shape),

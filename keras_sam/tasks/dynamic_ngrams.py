@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
-from keras_sam.options import Integers, Rng, Sequences, Size
+from keras_sam.options import Integers, Rng, Sequences, Size, TensorLike
 from keras_sam.tasks.stream import check_sizes, check_time_steps, size_stream
 
 
@@ -86,7 +86,7 @@ def dynamic_ngrams_sequences(
     return inputs, targets, sample_weight
 
 
-def optimal_ngrams(targets: np.ndarray, n: int = 6) -> np.ndarray:
+def optimal_ngrams(targets: TensorLike, n: int = 6) -> tuple[np.ndarray, np.ndarray]:
     """The predictions of the optimal estimator for dynamic n-grams.
 
     After N0 zeros and N1 ones in the context of a bit, the probability that it is 1,
