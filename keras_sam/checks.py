@@ -220,7 +220,7 @@ def check_state_fits(shapes):
         shapes: Dictionary from a field's name to its shape, without the batch.
     """
     sizes = {name: np.prod([*shape, 1], dtype=object) for name, shape in shapes.items()}
-    name = max(sizes, key=sizes.get)
+    name = max(sizes, key=lambda name: sizes[name])
     if sizes[name] > LARGEST_FIELD:
         raise ValueError(
             "A sequence's state must fit in memory: each of its fields may hold "

@@ -301,14 +301,17 @@ def _touched(kinds, max_slots):
         for slot, value in zip(slots[enough], values[enough], strict=True):
             totals[int(slot)] = totals.get(int(slot), 0.0) + value
     # Where nothing has much weight: the first slot, for there to be a picture.
-    most = sorted(totals, key=totals.get, reverse=True)[:max_slots] or [0]
+    most = sorted(totals, key=lambda slot: totals[slot], reverse=True)[:max_slots] or [
+        0
+    ]
     return np.sort(np.array(most))
 
 
 def _weights_of(weights, slots):
     """The weights of some slots in the first sequence, `[time, heads, slots]`."""
     if isinstance(weights, tf.SparseTensor):
-        chosen = np.zeros((*weights.shape[1:3], len(slots)), "float32")
+        sizes = weights.dense_shape.numpy()[1:3]
+        chosen = np.zeros((*sizes, len(slots)), "float32")
         indices, values = weights.indices.numpy(), weights.values.numpy()
         kept = np.isin(indices[:, -1], slots)
         _, steps, heads, numbers = indices[kept].T

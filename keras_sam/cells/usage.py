@@ -114,7 +114,7 @@ def least_used_slots(usage: tf.Tensor, count: int) -> tf.Tensor:
     """
     usage = tf.stop_gradient(usage)
     numbers = tf.range(usage.shape[-1])
-    rounding = USAGE_ROUNDING * np.finfo(usage.dtype.as_numpy_dtype).eps
+    rounding = USAGE_ROUNDING * np.finfo(usage.dtype.name).eps
     slots = []
     for _ in range(count):
         least = tf.reduce_min(usage, axis=-1, keepdims=True)

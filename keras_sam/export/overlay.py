@@ -153,7 +153,7 @@ class OverlayMemory(SparseMemory):
         return tf.gather(copies.slots, oldest, batch_dims=1)
 
     def gather(self, slots):
-        flat = tf.reshape(slots, (-1, math.prod(slots.shape[1:])))
+        flat = tf.reshape(slots, (-1, slots.shape[1:].num_elements()))
         self._copy(flat)
         copies = self.tensors.copies
         rows = tf.gather(copies.rows, _places(copies.slots, flat), batch_dims=1)

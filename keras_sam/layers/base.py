@@ -97,7 +97,6 @@ class MemoryRNN(keras.layers.RNN):
     """
 
     cell_class: type[MemoryCell]
-    cell: MemoryCell
     states: Any
     input_spec: Any
 
@@ -131,6 +130,7 @@ class MemoryRNN(keras.layers.RNN):
             trainable=layer_kwargs.get("trainable", True),
             **kwargs,
         )
+        self.cell: MemoryCell  # Keras sets it.
         super().__init__(
             cell,
             return_sequences=return_sequences,

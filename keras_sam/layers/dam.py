@@ -46,4 +46,5 @@ class DAM(MemoryRNN):
             controller: Controller = "lstm",
             initial_read_vectors: InitialReadVectors = "zeros",
             **kwargs: Unpack[LayerOptions],
-        ) -> None: ...
+        ) -> None:
+            self.cell: DAMCell

@@ -52,4 +52,5 @@ class DNC(MemoryRNN):
             bypass_dropout: float = 0.0,
             normalize_interface: bool = False,
             **kwargs: Unpack[LayerOptions],
-        ) -> None: ...
+        ) -> None:
+            self.cell: DNCCell

@@ -45,4 +45,5 @@ class MANN(MemoryRNN):
             controller: Controller = "lstm",
             initial_read_vectors: InitialReadVectors = "zeros",
             **kwargs: Unpack[LayerOptions],
-        ) -> None: ...
+        ) -> None:
+            self.cell: MANNCell

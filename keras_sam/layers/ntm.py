@@ -53,4 +53,5 @@ class NTM(MemoryRNN):
             initial_addressing: Literal["learned", "first_slot"] = "learned",
             initial_read_vectors: InitialReadVectors = "learned",
             **kwargs: Unpack[LayerOptions],
-        ) -> None: ...
+        ) -> None:
+            self.cell: NTMCell

@@ -55,7 +55,6 @@ class SAM(MemoryRNN):
     """
 
     cell_class: type[SAMCell] = SAMCell
-    cell: SAMCell
 
     if TYPE_CHECKING:  # For editors; `MemoryRNN` hands the arguments to the cell.
 
@@ -72,7 +71,8 @@ class SAM(MemoryRNN):
             controller: Controller = "lstm",
             initial_read_vectors: InitialReadVectors = "zeros",
             **kwargs: Unpack[SparseLayerOptions],
-        ) -> None: ...
+        ) -> None:
+            self.cell: SAMCell
 
     def _check_jit_compile(self):
         super()._check_jit_compile()

@@ -68,4 +68,5 @@ class SDNC(SAM):
             bypass_dropout: float = 0.0,
             normalize_interface: bool = False,
             **kwargs: Unpack[SparseLayerOptions],
-        ) -> None: ...
+        ) -> None:
+            self.cell: SDNCCell

@@ -364,7 +364,8 @@ def links_from(
 
 def _unstack(lists):
     """The slots and the weights of lists `[batch, ..., 2, m]`."""
-    return tf.unstack(lists, axis=-2)
+    slots, weights = tf.unstack(lists, axis=-2)
+    return slots, weights
 
 
 def _lookup(listed, weights, slots):

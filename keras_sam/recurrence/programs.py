@@ -96,10 +96,9 @@ def _shareable_config(cell):
     The configuration of somebody else's class may leave out what the class computes.
     """
     config = keras.saving.serialize_keras_object(cell)
-    if not _is_ours(config):
-        return None
-    # A layer's configuration is a dictionary.
-    return _bare(config["config"])  # pyright: ignore[reportIndexIssue, reportOptionalSubscript]
+    if isinstance(config, dict) and _is_ours(config):
+        return _bare(config["config"])
+    return None
 
 
 def _is_ours(config):
