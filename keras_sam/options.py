@@ -20,6 +20,7 @@ Integers = Sequence[int] | np.ndarray
 # What TensorFlow makes a tensor of; nested lists of numbers as well.
 TensorLike = tf.Tensor | np.ndarray | Sequence[Any] | float
 BatchSize = int | tf.Tensor
+Shape = tuple[int | None, ...]
 # Sets values at places of a tensor, as `tf.tensor_scatter_nd_update` does.
 Update = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 Controller = Literal["lstm", "dense"] | Config | keras.layers.Layer

@@ -31,6 +31,7 @@ from keras_sam.options import (
     InitialMemory,
     InitialReadVectors,
     Regularizer,
+    Shape,
     TensorLike,
 )
 
@@ -83,7 +84,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
     """
 
     State: type[Any]  # a NamedTuple
-    # Of Keras's functions without types.
+    # The functions of Keras that make them have no types.
     kernel_initializer: Any
     bias_initializer: Any
     untraced_fields: tuple[str, ...] = ("memory", "link", "controller")
@@ -272,7 +273,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
 
     # Building.
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 2:
             raise ValueError(
                 f"{type(self).__name__} takes one time step, of shape (batch, "
@@ -519,10 +520,10 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
     # Dropout masks last one sequence; the controller makes its own at its first
     # step and keras.layers.RNN says when to drop them.
 
-    def get_dropout_mask(self, step_input):
+    def get_dropout_mask(self, step_input: tf.Tensor) -> None:
         return None
 
-    def get_recurrent_dropout_mask(self, step_input):
+    def get_recurrent_dropout_mask(self, step_input: tf.Tensor) -> None:
         return None
 
     def mask_makers(self) -> list[Any]:

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_sam.arguments import check_boolean, check_rate
 from keras_sam.cells.base import MemoryCell
+from keras_sam.options import Shape
 
 # Sharpening raises link weightings to a power.
 LINK_EPSILON = 1e-6
@@ -55,7 +56,7 @@ class DNCExtensions(MemoryCell):
                 dtype=self.dtype_policy, name="interface_norm"
             )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if self.normalize_interface:
             self.interface_norm.build((input_shape[0], self.interface_size))

@@ -47,7 +47,8 @@ def find_texts(folder: str | os.PathLike[str], names: Iterable[str]) -> dict[str
                 for member in archive.getmembers():
                     name = _last_two(member.name)
                     if name in names and member.isfile():
-                        file = archive.extractfile(member)  # None for no file
+                        # None is for what is no file.
+                        file = archive.extractfile(member)
                         content = file.read()  # pyright: ignore[reportOptionalMemberAccess]
                         found.setdefault(name, content.decode())
         elif _last_two(path.as_posix()) in names:

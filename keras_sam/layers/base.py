@@ -12,7 +12,7 @@ from keras_sam._compat import in_xla, no_automatic_dependency_tracking
 from keras_sam.arguments import check_option, current_config, full_precision_policy
 from keras_sam.cells.base import MemoryCell
 from keras_sam.layers.stream import StreamState
-from keras_sam.options import BatchSize, Config, DType, JitCompile, TensorLike
+from keras_sam.options import BatchSize, Config, DType, JitCompile, Shape, TensorLike
 from keras_sam.recurrence import is_xla_off, operation_for
 
 Keep = dict[str, Callable[[Any], tf.Tensor]]
@@ -227,12 +227,14 @@ class MemoryRNN(keras.layers.RNN):
             for variable, value in zip(self.states, initial_state, strict=True)
         ]
 
-    def build(self, sequences_shape, initial_state_shape=None):
+    def build(self, sequences_shape: Shape, initial_state_shape: Any = None) -> None:
         super().build(sequences_shape)
         features = sequences_shape[-1]
         self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: features})
 
-    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+    def compute_output_shape(
+        self, sequences_shape: Shape, initial_state_shape: Any = None
+    ) -> Any:
         if initial_state_shape is not None:
             checks.check_state_sizes(
                 self.cell.state_size, initial_state_shape, sequences_shape[0]
@@ -240,8 +242,12 @@ class MemoryRNN(keras.layers.RNN):
         return super().compute_output_shape(sequences_shape)
 
     def compute_output_spec(
-        self, sequences, initial_state=None, mask=None, training=False
-    ):
+        self,
+        sequences: Any,
+        initial_state: Any = None,
+        mask: Any = None,
+        training: bool = False,
+    ) -> Any:
         # What `call` checks, for symbolic tensors.
         checks.check_sequences(sequences)
         if mask is not None:
@@ -287,7 +293,13 @@ class MemoryRNN(keras.layers.RNN):
         """
         return self.compiles_itself and not is_xla_off()
 
-    def inner_loop(self, sequences, initial_state, mask, training=False):
+    def inner_loop(
+        self,
+        sequences: tf.Tensor,
+        initial_state: Any,
+        mask: tf.Tensor | None,
+        training: bool = False,
+    ) -> tuple[tf.Tensor, tf.Tensor, Any]:
         if not self.runs_itself:
             return super().inner_loop(sequences, initial_state, mask, training)
         if self.go_backwards:

@@ -33,7 +33,7 @@ class DNC(MemoryRNN):
 
     cell_class = DNCCell
 
-    if TYPE_CHECKING:  # For editors; `MemoryRNN` hands the arguments to the cell.
+    if TYPE_CHECKING:  # At run time `MemoryRNN` hands what is given to the cell.
 
         def __init__(
             self,

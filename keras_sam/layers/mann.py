@@ -33,7 +33,7 @@ class MANN(MemoryRNN):
 
     cell_class = MANNCell
 
-    if TYPE_CHECKING:  # For editors; `MemoryRNN` hands the arguments to the cell.
+    if TYPE_CHECKING:  # At run time `MemoryRNN` hands what is given to the cell.
 
         def __init__(
             self,

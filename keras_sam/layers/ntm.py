@@ -39,7 +39,7 @@ class NTM(MemoryRNN):
 
     cell_class = NTMCell
 
-    if TYPE_CHECKING:  # For editors; `MemoryRNN` hands the arguments to the cell.
+    if TYPE_CHECKING:  # At run time `MemoryRNN` hands what is given to the cell.
 
         def __init__(
             self,

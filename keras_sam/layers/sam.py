@@ -56,7 +56,7 @@ class SAM(MemoryRNN):
 
     cell_class: type[SAMCell] = SAMCell
 
-    if TYPE_CHECKING:  # For editors; `MemoryRNN` hands the arguments to the cell.
+    if TYPE_CHECKING:  # At run time `MemoryRNN` hands what is given to the cell.
 
         def __init__(
             self,

@@ -46,7 +46,7 @@ class SDNC(SAM):
 
     cell_class = SDNCCell
 
-    if TYPE_CHECKING:  # For editors; `MemoryRNN` hands the arguments to the cell.
+    if TYPE_CHECKING:  # At run time `MemoryRNN` hands what is given to the cell.
 
         def __init__(
             self,

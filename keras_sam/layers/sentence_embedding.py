@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_sam.arguments import check_option, check_positive_integer
 from keras_sam.checks import check_numbers
-from keras_sam.options import Constraint, Initializer, Regularizer
+from keras_sam.options import Constraint, Initializer, Regularizer, Shape
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -81,7 +81,7 @@ class SentenceEmbedding(keras.layers.Layer):
         # Integers enter, which a float dtype would round.
         self.autocast = False
 
-    def build(self, words_shape):
+    def build(self, words_shape: Shape) -> None:
         positions = words_shape[-1]
         if positions is None:
             raise ValueError(
@@ -120,7 +120,7 @@ class SentenceEmbedding(keras.layers.Layer):
     def compute_mask(self, words: Any, mask: Any = None) -> Any:
         return ops.any(ops.not_equal(words, 0), axis=-1)
 
-    def compute_output_shape(self, words_shape):
+    def compute_output_shape(self, words_shape: Shape) -> Shape:
         return (*words_shape[:-1], self.units)
 
     def get_config(self) -> dict[str, Any]:

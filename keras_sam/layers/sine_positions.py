@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.options import Shape
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -56,7 +57,7 @@ class SinePositions(keras.layers.Layer):
         angles = 2.0 * math.pi * steps / ops.convert_to_tensor(lengths, steps.dtype)
         return ops.concatenate([sequences, ops.sin(angles), ops.cos(angles)], axis=-1)
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
         *leading, features = sequences_shape
         return (*leading, features + 2 * self.waves)
 

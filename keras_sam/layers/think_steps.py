@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_sam import checks
 from keras_sam.arguments import check_option, check_positive_integer
-from keras_sam.options import TensorLike
+from keras_sam.options import Shape, TensorLike
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -85,7 +85,7 @@ class ThinkSteps(keras.layers.Wrapper):
         self.inputs = check_option("inputs", inputs, ("repeat", "blank"))
         self.supports_masking = True
 
-    def build(self, sequences_shape, counts_shape=None):
+    def build(self, sequences_shape: Shape, counts_shape: Shape | None = None) -> None:
         self.thoughts = self.add_weight(
             shape=(self.max_steps, sequences_shape[-1]),
             name="thoughts",
@@ -123,12 +123,18 @@ class ThinkSteps(keras.layers.Wrapper):
         outputs = self.layer(inputs, mask=inner_mask, training=training)
         return tf.gather(outputs, last, axis=1, batch_dims=1)
 
-    def compute_output_shape(self, sequences_shape, counts_shape=None):
+    def compute_output_shape(
+        self, sequences_shape: Shape, counts_shape: Shape | None = None
+    ) -> Shape:
         return self.layer.compute_output_shape(sequences_shape)
 
     def compute_output_spec(
-        self, sequences, counts, sequences_mask=None, training=False
-    ):
+        self,
+        sequences: Any,
+        counts: Any,
+        sequences_mask: Any = None,
+        training: bool = False,
+    ) -> keras.KerasTensor:
         checks.check_sequences(sequences)
         checks.check_mask(counts, sequences)
         shape = self.layer.compute_output_shape(tuple(sequences.shape))
