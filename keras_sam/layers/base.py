@@ -299,7 +299,7 @@ class MemoryRNN(keras.layers.RNN):
         initial_state: Any,
         mask: tf.Tensor | None,
         training: bool = False,
-    ) -> tuple[tf.Tensor, tf.Tensor, Any]:
+    ) -> Any:
         if not self.runs_itself:
             return super().inner_loop(sequences, initial_state, mask, training)
         if self.go_backwards:
