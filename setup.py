@@ -33,7 +33,7 @@ TEST = [
 ]
 # The formatter's style may change between minor versions of ruff. locust: for
 # benchmarks/serving.py.
-DEV = [*TEST, "ruff~=0.17.6", "locust"]
+DEV = [*TEST, "ruff~=0.17.6", "basedpyright~=1.40.2", "locust"]
 # The site: `mkdocs serve`.
 DOCS = ["mkdocs~=1.6", "mkdocs-material~=9.7", "mkdocstrings[python]~=1.0"]
 
@@ -46,7 +46,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["keras_sam", "keras_sam.*"]),
-    package_data={"keras_sam.tasks": ["underground.csv", "underground.LICENSE"]},
+    package_data={
+        "keras_sam": ["py.typed"],
+        "keras_sam.tasks": ["underground.csv", "underground.LICENSE"],
+    },
     python_requires=">=3.11",
     install_requires=[
         "tensorflow~=2.20.0",

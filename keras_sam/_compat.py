@@ -8,9 +8,14 @@ import functools
 
 import keras
 import tensorflow as tf
+from keras.src import backend
+from keras.src.backend.common import global_state
+from keras.src.backend.common.variables import AutocastScope
+from keras.src.layers.layer import CallContext
 
 # The RNN layers of Keras ask cells of this class for new dropout masks.
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
+from keras.src.models.functional import Functional
 
 # `_create_state_variables` of keras.layers.RNN is decorated with it.
 from keras.src.utils.tracking import no_automatic_dependency_tracking
@@ -85,9 +90,9 @@ def call_context(layer, training):
     """Layers called within it are called by `layer`, with this `training`."""
     # A layer hands `training` down in this way when it is called itself; a pass that
     # is traced later, such as a gradient, has nobody who does.
-    state, name = keras.src.backend.common.global_state, "current_call_ctx"
+    state, name = global_state, "current_call_ctx"
     before = state.get_global_attribute(name)
-    context = keras.src.layers.layer.CallContext(layer)
+    context = CallContext(layer)
     context.set_value("training", training)
     state.set_global_attribute(name, context)
     try:
@@ -100,7 +105,7 @@ def call_context(layer, training):
 def without_values():
     """Keras variables made within it never get a value."""
     # A stateless scope puts off their values; Keras would make them up for later.
-    state, name = keras.src.backend.common.global_state, "uninitialized_variables"
+    state, name = global_state, "uninitialized_variables"
     before = list(state.get_global_attribute(name, []))
     try:
         with keras.StatelessScope(initialize_variables=False):
@@ -128,12 +133,12 @@ def run_functional(model, inputs, call):
 
 def is_functional(layer):
     """Whether a layer is a model that does no more than run its layers in order."""
-    plain = (keras.Sequential.call, keras.src.models.functional.Functional.call)
+    plain = (keras.Sequential.call, Functional.call)
     has_graph = getattr(layer, "_functional", layer)
     return (
         isinstance(layer, keras.Model)
         and type(layer).call in plain
-        and isinstance(has_graph, keras.src.models.functional.Functional)
+        and isinstance(has_graph, Functional)
     )
 
 
@@ -149,9 +154,9 @@ def keras_mask(tensor):
 
 def set_keras_mask(tensor, mask):
     """Sends a mask along with a tensor, as `Layer.__call__` does."""
-    keras.src.backend.set_keras_mask(tensor, mask)
+    backend.set_keras_mask(tensor, mask)
 
 
 def autocast(layer):
     """Within it the variables of a layer have its compute dtype."""
-    return keras.src.backend.common.variables.AutocastScope(layer.compute_dtype)
+    return AutocastScope(layer.compute_dtype)

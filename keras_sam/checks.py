@@ -5,6 +5,8 @@ Each takes what a user gave and returns the tensor to compute with, or raises a
 running graph knows (a length, a batch) is asserted there.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -19,7 +21,7 @@ _NO_STEPS = (
 )
 
 
-def as_sequences(sequences, dtype, name="sequences"):
+def as_sequences(sequences: Any, dtype: Any, name: str = "sequences") -> tf.Tensor:
     """The sequences that a layer takes, `[batch, time, features]`, in its dtype.
 
     Integers and booleans become floats, as in `keras.layers.LSTM`.
@@ -41,13 +43,13 @@ def check_sequences(sequences, name="sequences"):
         )
 
 
-def as_step_inputs(inputs, dtype):
+def as_step_inputs(inputs: Any, dtype: Any) -> tf.Tensor:
     """What a cell takes at one step, `[batch, features]`, in its dtype."""
     check_numbers("inputs", inputs)
     return tf.cast(inputs, dtype)
 
 
-def as_mask(mask, sequences):
+def as_mask(mask: Any, sequences: Any) -> tf.Tensor | None:
     """A mask of sequences as a boolean tensor `[batch, time]`, or None.
 
     As in `keras.layers.LSTM` numbers count as `True` where they are not 0, the shape
@@ -88,7 +90,7 @@ def check_mask(mask, sequences):
         )
 
 
-def as_numbers(name, values, dtype_hint):
+def as_numbers(name: str, values: Any, dtype_hint: Any) -> tf.Tensor:
     """Something array-like as a tensor of real numbers or booleans."""
     check_numbers(name, values)
     hint = None if hasattr(values, "dtype") else dtype_hint
@@ -148,7 +150,9 @@ def check_batch_size(batch_size):
     )
 
 
-def as_memory(memory, memory_slots, word_size, batch_size, dtype):
+def as_memory(
+    memory: Any, memory_slots: int, word_size: int, batch_size: Any, dtype: Any
+) -> tf.Tensor:
     """The words that a memory starts from, `[rows, W]` or `[batch, rows, W]`."""
     memory = as_numbers("memory", memory, dtype)
     shape = memory.shape
@@ -172,7 +176,9 @@ def as_memory(memory, memory_slots, word_size, batch_size, dtype):
     return tf.cast(memory, dtype)
 
 
-def as_flat_state(states, sizes, batch_size=None):
+def as_flat_state(
+    states: Any, sizes: list[int], batch_size: int | None = None
+) -> list[tf.Tensor]:
     """A state as the flat list of tensors that cells and layers pass on."""
     if isinstance(states, dict):
         raise ValueError(
@@ -214,7 +220,7 @@ def check_state_fits(shapes):
         shapes: Dictionary from a field's name to its shape, without the batch.
     """
     sizes = {name: np.prod([*shape, 1], dtype=object) for name, shape in shapes.items()}
-    name = max(sizes, key=sizes.get)
+    name = max(sizes, key=lambda name: sizes[name])
     if sizes[name] > LARGEST_FIELD:
         raise ValueError(
             "A sequence's state must fit in memory: each of its fields may hold "

@@ -1,10 +1,13 @@
 """The papers' measure of error: wrong bits per sequence."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_sam import _compat
 from keras_sam.arguments import is_number
+from keras_sam.options import Config, DType
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -56,7 +59,9 @@ class BitErrors(keras.metrics.Mean):
     0.5
     """
 
-    def __init__(self, threshold=0.5, name="bit_errors", dtype=None):
+    def __init__(
+        self, threshold: float = 0.5, name: str = "bit_errors", dtype: DType = None
+    ) -> None:
         if not is_number(threshold):
             raise ValueError(
                 "`threshold` must be a number: 0.5 for probabilities, 0 for "
@@ -67,7 +72,7 @@ class BitErrors(keras.metrics.Mean):
         # Tells callbacks in mode "auto" (EarlyStopping) that less is better.
         self._direction = "down"
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         mask = _compat.keras_mask(y_pred)
         y_true = ops.convert_to_tensor(y_true)
         y_pred = ops.convert_to_tensor(y_pred)
@@ -82,7 +87,7 @@ class BitErrors(keras.metrics.Mean):
         wrong = ops.cast(ops.logical_not(right), self.dtype)
         super().update_state(_sum_per_sequence(wrong, sample_weight, mask))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "threshold": self.threshold}
 
 
@@ -124,11 +129,11 @@ class SequenceAccuracy(keras.metrics.Mean):
     0.5
     """
 
-    def __init__(self, name="sequence_accuracy", dtype=None):
+    def __init__(self, name: str = "sequence_accuracy", dtype: DType = None) -> None:
         super().__init__(name=name, dtype=dtype)
         self._direction = "up"
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         mask = _compat.keras_mask(y_pred)
         y_true = ops.convert_to_tensor(y_true)
         y_pred = ops.convert_to_tensor(y_pred)
@@ -175,7 +180,7 @@ def _align(weight, shape):
             f"sample_weight.shape={tuple(weight.shape)}, y_true.shape={tuple(shape)}"
         )
     missing = len(shape) - len(weight.shape)
-    return ops.reshape(weight, (*ops.shape(weight), *[1] * missing))
+    return ops.reshape(weight, list(ops.shape(weight)) + [1] * missing)
 
 
 def _differ(size, other):

@@ -5,7 +5,7 @@ import keras
 from keras_sam.arguments import check_positive_integer
 
 
-def resize_memory(model, memory_slots):
+def resize_memory(model: keras.Model, memory_slots: int) -> keras.Model:
     """A copy of a model, with the same weights, whose memories have N slots.
 
     A model can be trained on a small memory and used with a large one: no weight

@@ -6,15 +6,20 @@ happened to the slots that it touched, for dense and sparse cells alike; everyth
 else here draws a recording.
 """
 
-from typing import Any, NamedTuple
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.layers import MemoryRNN
+from keras_sam.options import TensorLike
 
 # A weight below this one leaves no trace on the eye.
 _TOUCH = 0.05
@@ -26,21 +31,26 @@ _WEIGHTS = {"cmap": "gray", "vmin": 0.0, "vmax": 1.0}
 class Recording(NamedTuple):
     """What a memory did with one sequence; T steps, S slots that were touched."""
 
-    slots: Any  # [S]: their numbers, ascending
-    write_weights: Any  # [T, H, S]
-    read_weights: Any  # [T, R, S]
-    memory: Any  # [T, S, W]: contents after each step
-    usage: Any  # [T, S], in what the cell counts it in; or None
+    slots: np.ndarray  # [S]: their numbers, ascending
+    write_weights: np.ndarray  # [T, H, S]
+    read_weights: np.ndarray  # [T, R, S]
+    memory: np.ndarray  # [T, S, W]: contents after each step
+    usage: np.ndarray | None  # [T, S], in what the cell counts it in; or None
     usage_name: str
-    links: Any  # [S, S], from the row's slot to the column's; or None
-    gates: Any  # dictionary of [T, n]
-    read_modes: Any  # [T, R, 3]: backward, content, forward; or None
-    inputs: Any  # [T, features]
-    outputs: Any  # [T, output_size]
+    links: np.ndarray | None  # [S, S], from the row's slot to the column's; or None
+    gates: dict[str, np.ndarray]  # [T, n]
+    read_modes: np.ndarray | None  # [T, R, 3]: backward, content, forward; or None
+    inputs: np.ndarray  # [T, features]
+    outputs: np.ndarray  # [T, output_size]
     memory_slots: int  # N
 
 
-def record(layer, inputs, initial_state=None, max_slots=64):
+def record(
+    layer: MemoryRNN,
+    inputs: TensorLike,
+    initial_state: Sequence[TensorLike] | None = None,
+    max_slots: int = 64,
+) -> Recording:
     """Runs a layer on one sequence and keeps what its memory did.
 
     It runs step by step, twice (`layer.trace`): for looking, not for speed.
@@ -115,7 +125,7 @@ def record(layer, inputs, initial_state=None, max_slots=64):
     )
 
 
-def plot(recording, title=None):
+def plot(recording: Recording, title: str | None = None) -> Figure:
     """Everything that a recording has, over time, one picture below the other.
 
     Inputs and outputs, write and read weights of the slots touched (of several heads
@@ -177,7 +187,9 @@ def plot(recording, title=None):
     return figure
 
 
-def plot_memory(recording, step=-1, title=None):
+def plot_memory(
+    recording: Recording, step: int = -1, title: str | None = None
+) -> Figure:
     """The contents of the touched slots after a step, and the links between them.
 
     Args:
@@ -215,7 +227,12 @@ def plot_memory(recording, step=-1, title=None):
     return figure
 
 
-def animate(recording, path, frames_per_second=4, title=None):
+def animate(
+    recording: Recording,
+    path: str | os.PathLike[str],
+    frames_per_second: float = 4,
+    title: str | None = None,
+) -> None:
     """Writes a run as a moving picture (GIF): contents, and where the heads are.
 
     Args:
@@ -263,10 +280,12 @@ def animate(recording, path, frames_per_second=4, title=None):
     movie.save(path, PillowWriter(fps=frames_per_second), dpi=100)
 
 
-def pixels(figure):
+def pixels(figure: Figure) -> np.ndarray:
     """A figure as an array of bytes `[height, width, 3]`."""
     figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    # `_figure` gives it a FigureCanvasAgg.
+    pixels = figure.canvas.buffer_rgba()  # pyright: ignore[reportAttributeAccessIssue]
+    return np.asarray(pixels)[..., :3].copy()
 
 
 def _touched(kinds, max_slots):
@@ -282,14 +301,17 @@ def _touched(kinds, max_slots):
         for slot, value in zip(slots[enough], values[enough], strict=True):
             totals[int(slot)] = totals.get(int(slot), 0.0) + value
     # Where nothing has much weight: the first slot, for there to be a picture.
-    most = sorted(totals, key=totals.get, reverse=True)[:max_slots] or [0]
+    most = sorted(totals, key=lambda slot: totals[slot], reverse=True)[:max_slots] or [
+        0
+    ]
     return np.sort(np.array(most))
 
 
 def _weights_of(weights, slots):
     """The weights of some slots in the first sequence, `[time, heads, slots]`."""
     if isinstance(weights, tf.SparseTensor):
-        chosen = np.zeros((*weights.shape[1:3], len(slots)), "float32")
+        sizes = weights.dense_shape.numpy()[1:3]
+        chosen = np.zeros((*sizes, len(slots)), "float32")
         indices, values = weights.indices.numpy(), weights.values.numpy()
         kept = np.isin(indices[:, -1], slots)
         _, steps, heads, numbers = indices[kept].T
@@ -316,9 +338,9 @@ def _of_heads(name, weights):
 
 
 def _figure(width, height):
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
     # Room at the right for what colour bars are labelled with.
-    figure.get_layout_engine().set(rect=(0.0, 0.0, 0.98, 1.0))
+    layout = ConstrainedLayoutEngine(rect=(0.0, 0.0, 0.98, 1.0))
+    figure = Figure(figsize=(width, height), dpi=100, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 

@@ -12,6 +12,8 @@ model.fit(data, steps_per_epoch=500, epochs=100, callbacks=[curriculum])
 ```
 """
 
+from typing import Any
+
 import keras
 
 from keras_sam.arguments import (
@@ -40,11 +42,14 @@ class Curriculum(keras.callbacks.Callback):
             is asked for without a `max_level`.
     """
 
+    model: keras.Model  # Keras sets it before the training.
     # What a state is made of, and the name of the level in logs.
-    STATE = ("level",)
+    STATE: tuple[str, ...] = ("level",)
     LOG_NAME = "level"
 
-    def __init__(self, level=1, max_level=None, stop=False):
+    def __init__(
+        self, level: int = 1, max_level: int | None = None, stop: bool = False
+    ) -> None:
         super().__init__()
         self.level = check_positive_integer("level", level)
         if max_level is not None:
@@ -62,16 +67,16 @@ class Curriculum(keras.callbacks.Callback):
         self.max_level = max_level
         self.stop = check_boolean("stop", stop)
 
-    def raise_level(self, level):
+    def raise_level(self, level: int) -> None:
         if self.stop and self.level == self.max_level:
             self.model.stop_training = True
         self.level = level if self.max_level is None else min(level, self.max_level)
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """What the curriculum goes on from: a dictionary of numbers."""
         return {name: getattr(self, name) for name in self.STATE}
 
-    def set_state(self, state):
+    def set_state(self, state: dict[str, Any]) -> None:
         """Goes on from what `get_state` returned.
 
         Raises:
@@ -85,11 +90,13 @@ class Curriculum(keras.callbacks.Callback):
         for name, value in state.items():
             setattr(self, name, value)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         if logs is not None:
             logs[self.LOG_NAME] = self.level
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
             logs[self.LOG_NAME] = self.level
 
@@ -139,13 +146,13 @@ class ExponentialCurriculum(Curriculum):
 
     def __init__(
         self,
-        threshold,
-        batches=100,
-        level=1,
-        max_level=None,
-        monitor="loss",
-        stop=False,
-    ):
+        threshold: float,
+        batches: int = 100,
+        level: int = 1,
+        max_level: int | None = None,
+        monitor: str = "loss",
+        stop: bool = False,
+    ) -> None:
         super().__init__(level, max_level, stop)
         if not is_number(threshold) or threshold <= 0:
             raise ValueError(
@@ -158,10 +165,12 @@ class ExponentialCurriculum(Curriculum):
         # Of the batches since the last comparison.
         self.total, self.count = 0.0, 0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch_total, self._epoch_count = 0.0, 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         epoch_count = batch + 1
         epoch_total = monitored(self.monitor, logs) * epoch_count
         self.total += epoch_total - self._epoch_total
@@ -214,12 +223,12 @@ class LessonCurriculum(Curriculum):
 
     def __init__(
         self,
-        lessons,
-        threshold=0.9,
-        level=1,
-        monitor="val_sequence_accuracy",
-        stop=False,
-    ):
+        lessons: int,
+        threshold: float = 0.9,
+        level: int = 1,
+        monitor: str = "val_sequence_accuracy",
+        stop: bool = False,
+    ) -> None:
         super().__init__(level, check_positive_integer("lessons", lessons), stop)
         if not is_number(threshold):
             raise ValueError(
@@ -228,7 +237,7 @@ class LessonCurriculum(Curriculum):
         self.threshold = threshold
         self.monitor = monitor
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if monitored(self.monitor, logs) >= self.threshold:
             self.raise_level(self.level + 1)
         super().on_epoch_end(epoch, logs)

@@ -6,7 +6,9 @@ import json
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -77,7 +79,14 @@ class RunBackup(keras.callbacks.Callback):
     [2, 3, 4]
     """
 
-    def __init__(self, folder, callbacks=(), settings=None):
+    model: keras.Model  # Keras sets it before the training.
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        callbacks: Sequence[Any] = (),
+        settings: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.folder = Path(folder)
         self.callbacks = list(callbacks)
@@ -98,7 +107,7 @@ class RunBackup(keras.callbacks.Callback):
         self.epoch = None
         self.stopped = False
 
-    def restore(self, model):
+    def restore(self, model: keras.Model) -> int:
         """Gives the model and the callbacks the newest state that is in the folder.
 
         Args:
@@ -143,14 +152,14 @@ class RunBackup(keras.callbacks.Callback):
         self._check_same(state["run"], self._run(model))
         for i, variable in enumerate(_variables(model)):
             # NumPy reads bfloat16 as bytes without a type.
-            kind = keras.ops.convert_to_numpy(variable).dtype
+            kind = np.asarray(keras.ops.convert_to_numpy(variable)).dtype
             variable.assign(values[str(i)].view(kind))
         for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
             callback.set_state(saved)
         self.epoch, self.stopped = state["epoch"], state["stopped"]
         return self.epoch
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if epoch != self.epoch:
             raise ValueError(
                 "`fit` must go on where the backup is: call `backup.restore(model)` "
@@ -158,7 +167,7 @@ class RunBackup(keras.callbacks.Callback):
                 f"{epoch}, where {self.epoch} is next"
             )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch, self.stopped = epoch + 1, bool(self.model.stop_training)
         state = {
             "epoch": self.epoch,

@@ -1,6 +1,7 @@
 """What a memory does, in TensorBoard, while the model is trained."""
 
 import os
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from keras_sam import visualize
 from keras_sam.arguments import check_path, check_positive_integer
 from keras_sam.layers.base import MemoryRNN
+from keras_sam.options import TensorLike
 
 
 class MemoryTensorBoard(keras.callbacks.Callback):
@@ -41,7 +43,11 @@ class MemoryTensorBoard(keras.callbacks.Callback):
     ... )
     """
 
-    def __init__(self, log_dir, inputs, update_freq=1):
+    model: keras.Model  # Keras sets it before the training.
+
+    def __init__(
+        self, log_dir: str | os.PathLike[str], inputs: TensorLike, update_freq: int = 1
+    ) -> None:
         super().__init__()
         self.log_dir = os.fspath(check_path("log_dir", log_dir))
         self.inputs = np.asarray(inputs)
@@ -52,7 +58,7 @@ class MemoryTensorBoard(keras.callbacks.Callback):
             )
         self.update_freq = check_positive_integer("update_freq", update_freq)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not self._layers():
             raise ValueError(
                 "MemoryTensorBoard looks at layers of keras_sam. Received: a model "
@@ -60,7 +66,7 @@ class MemoryTensorBoard(keras.callbacks.Callback):
             )
         self._writer = tf.summary.create_file_writer(self.log_dir)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if (epoch + 1) % self.update_freq:
             return
         with self._writer.as_default(step=epoch):
@@ -68,7 +74,7 @@ class MemoryTensorBoard(keras.callbacks.Callback):
                 self._log(layer)
         self._writer.flush()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._writer.close()
 
     def _layers(self):

@@ -6,16 +6,17 @@ import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
 from keras_sam.cells.base import MemoryCell, oneplus
+from keras_sam.options import Controller
 
 
 class AccessInterface(NamedTuple):
     """What the controller tells the memory; R read heads, H write heads."""
 
-    queries: Any  # [batch, R, W]
-    strengths: Any  # [batch, R]
-    vectors: Any  # [batch, H, W]
-    write_gates: Any  # [batch, H]
-    interpolation_gates: Any  # [batch, H]
+    queries: tf.Tensor  # [batch, R, W]
+    strengths: tf.Tensor  # [batch, R]
+    vectors: tf.Tensor  # [batch, H, W]
+    write_gates: tf.Tensor  # [batch, H]
+    interpolation_gates: tf.Tensor  # [batch, H]
 
 
 class AccessCell(MemoryCell):
@@ -28,14 +29,14 @@ class AccessCell(MemoryCell):
 
     def __init__(
         self,
-        units,
-        memory_slots,
-        word_size,
-        read_heads,
-        write_heads,
-        controller,
-        **kwargs,
-    ):
+        units: int,
+        memory_slots: int,
+        word_size: int,
+        read_heads: int,
+        write_heads: int,
+        controller: Controller,
+        **kwargs: Any,
+    ) -> None:
         self.write_heads = check_positive_integer("write_heads", write_heads)
         super().__init__(
             units, memory_slots, word_size, read_heads, controller, **kwargs
@@ -52,7 +53,7 @@ class AccessCell(MemoryCell):
             )
 
     @property
-    def interface_sizes(self):
+    def interface_sizes(self) -> dict[str, int]:
         reads, writes, words = self.read_heads, self.write_heads, self.word_size
         return {
             "queries": reads * words,
@@ -62,7 +63,7 @@ class AccessCell(MemoryCell):
             "interpolation_gates": writes,
         }
 
-    def parse_interface(self, interface):
+    def parse_interface(self, interface: tf.Tensor) -> Any:
         """The parts of an interface vector, as an `AccessInterface`."""
         parts = self.split_interface(interface)
         words = self.word_size
@@ -75,7 +76,9 @@ class AccessCell(MemoryCell):
         )
 
     @staticmethod
-    def gated_write_weights(parts, followed, chosen):
+    def gated_write_weights(
+        parts: Any, followed: tf.Tensor, chosen: tf.Tensor
+    ) -> tf.Tensor:
         """Equation 5: `alpha (gamma followed + (1 - gamma) chosen)`.
 
         Args:
@@ -92,7 +95,7 @@ class AccessCell(MemoryCell):
         )
 
     @staticmethod
-    def gates(parts):
+    def gates(parts: Any) -> dict[str, tf.Tensor]:
         """What the controller decided, by the names that a trace has for it."""
         return {
             "write_gates": parts.write_gates,
@@ -100,5 +103,5 @@ class AccessCell(MemoryCell):
             "read_strengths": parts.strengths,
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "write_heads": self.write_heads}

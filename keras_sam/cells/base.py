@@ -3,6 +3,8 @@
 import abc
 import itertools
 import math
+from collections.abc import Sequence
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -19,6 +21,19 @@ from keras_sam.arguments import (
     refuse_old_names,
 )
 from keras_sam.cells import controller as controllers
+from keras_sam.options import (
+    BatchSize,
+    Config,
+    Constraint,
+    Controller,
+    DType,
+    Initializer,
+    InitialMemory,
+    InitialReadVectors,
+    Regularizer,
+    Shape,
+    TensorLike,
+)
 
 # Memory that nothing was written to: a small constant trains fastest
 # (Collier & Beel, 2018, https://arxiv.org/abs/1807.08518).
@@ -68,35 +83,38 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
     TensorShape([2, 8])
     """
 
-    State = None
-    untraced_fields = ("memory", "link", "controller")
+    State: type[Any]  # a NamedTuple
+    # The functions of Keras that make them have no types.
+    kernel_initializer: Any
+    bias_initializer: Any
+    untraced_fields: tuple[str, ...] = ("memory", "link", "controller")
 
     def __init__(
         self,
-        units,
-        memory_slots,
-        word_size,
-        read_heads,
-        controller="lstm",
-        output_size=None,
-        clip_value=20.0,
-        initial_memory="constant",
-        initial_read_vectors="learned",
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        seed=None,
-        dtype=None,
-        **kwargs,
-    ):
+        units: int,
+        memory_slots: int,
+        word_size: int,
+        read_heads: int,
+        controller: Controller = "lstm",
+        output_size: int | None = None,
+        clip_value: float | None = 20.0,
+        initial_memory: InitialMemory = "constant",
+        initial_read_vectors: InitialReadVectors = "learned",
+        kernel_initializer: Initializer = "glorot_uniform",
+        recurrent_initializer: Initializer = "orthogonal",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Regularizer = None,
+        recurrent_regularizer: Regularizer = None,
+        bias_regularizer: Regularizer = None,
+        kernel_constraint: Constraint = None,
+        recurrent_constraint: Constraint = None,
+        bias_constraint: Constraint = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        dtype: DType = None,
+        **kwargs: Any,
+    ) -> None:
         refuse_old_names(type(self), kwargs)
         super().__init__(dtype=full_precision_policy(dtype), **kwargs)
         self.units = check_positive_integer("units", units)
@@ -199,15 +217,17 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def interface_sizes(self):
+    def interface_sizes(self) -> dict[str, int]:
         """How many numbers each part of the interface vector has, by name, in order."""
 
     @property
     @abc.abstractmethod
-    def state_shapes(self):
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape, without the batch, of each state but the controller's, by name."""
 
-    def access(self, interface, state):
+    def access(
+        self, interface: tf.Tensor, state: Any
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Write to and read from the memory.
 
         A cell whose `step` is its own, such as `keras_sam.SAMCell`, has none.
@@ -227,12 +247,12 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
     # The interface vector.
 
     @property
-    def interface_size(self):
+    def interface_size(self) -> int:
         """How many numbers the controller sends to the memory at each step."""
         return sum(self.interface_sizes.values())
 
     @property
-    def interface_columns(self):
+    def interface_columns(self) -> dict[str, slice]:
         """Where each part is in the interface vector, as slices by name.
 
         In these columns of the weights of `interface` a part is set, too: with a kernel
@@ -245,7 +265,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             for (name, size), end in zip(sizes.items(), ends, strict=True)
         }
 
-    def split_interface(self, interface):
+    def split_interface(self, interface: tf.Tensor) -> dict[str, tf.Tensor]:
         """The parts of an interface vector as they are, by name."""
         sizes = self.interface_sizes
         parts = tf.split(interface, list(sizes.values()), axis=-1)
@@ -253,7 +273,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
 
     # Building.
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) != 2:
             raise ValueError(
                 f"{type(self).__name__} takes one time step, of shape (batch, "
@@ -295,7 +315,9 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
 
     # States.
 
-    def get_initial_state(self, batch_size=None, memory=None):
+    def get_initial_state(
+        self, batch_size: BatchSize | None = None, memory: TensorLike | None = None
+    ) -> list[tf.Tensor]:
         """The state before the first step, as a flat list of tensors.
 
         Args:
@@ -330,7 +352,9 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         )
         return self.pack_state(self.State(controller=controller_state, **fields))
 
-    def initial_fields(self, batch_size, given_memory):
+    def initial_fields(
+        self, batch_size: BatchSize, given_memory: tf.Tensor | None
+    ) -> dict[str, tf.Tensor]:
         """The state's fields before the first step; a subclass adds its own.
 
         Args:
@@ -363,7 +387,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         values = tf.convert_to_tensor(values)
         return tf.broadcast_to(values, (batch_size, *values.shape))
 
-    def pack_state(self, state):
+    def pack_state(self, state: Any) -> list[tf.Tensor]:
         """A named state as the flat list that Keras passes from step to step.
 
         Args:
@@ -378,7 +402,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         ]
         return flat + keras.tree.flatten(state.controller)
 
-    def unpack_state(self, states):
+    def unpack_state(self, states: Sequence[TensorLike]) -> Any:
         """A flat list of states as a NamedTuple of named, shaped tensors.
 
         Args:
@@ -401,7 +425,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         controller_state = self.nest_controller(states[len(fields) :])
         return self.State(controller=controller_state, **fields)
 
-    def nest_controller(self, states):
+    def nest_controller(self, states: list[tf.Tensor]) -> Any:
         """The controller's states, from a flat list to what the controller takes."""
         structure = self.controller.state_size
         if isinstance(structure, int):
@@ -410,7 +434,9 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
 
     # One step.
 
-    def call(self, inputs, states, training=False):
+    def call(
+        self, inputs: TensorLike, states: Sequence[TensorLike], training: bool = False
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         inputs = checks.as_step_inputs(inputs, self.compute_dtype)
         # Keras hands `training` down to the layers called within.
         output, state, _ = self.step(inputs, self.unpack_state(states))
@@ -421,7 +447,9 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             new.set_shape(old.shape)
         return output, new_states
 
-    def step(self, inputs, state):
+    def step(
+        self, inputs: tf.Tensor, state: Any
+    ) -> tuple[tf.Tensor, Any, dict[str, tf.Tensor]]:
         """One time step on a named state.
 
         Args:
@@ -439,7 +467,9 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         output = self.output_vector(hidden, fields["read_vectors"])
         return output, self.State(controller=controller_state, **fields), gates
 
-    def run_controller(self, inputs, read_vectors, controller_state):
+    def run_controller(
+        self, inputs: tf.Tensor, read_vectors: tf.Tensor, controller_state: Any
+    ) -> Any:
         """The controller's output and new state.
 
         Args:
@@ -454,11 +484,11 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             lambda value: tf.cast(value, self.compute_dtype), results
         )
 
-    def interface_vector(self, hidden):
+    def interface_vector(self, hidden: tf.Tensor) -> tf.Tensor:
         """What a controller's output tells the memory, `[batch, interface_size]`."""
         return self._clip(self.project_interface(hidden))
 
-    def output_vector(self, hidden, read_vectors):
+    def output_vector(self, hidden: tf.Tensor, read_vectors: tf.Tensor) -> tf.Tensor:
         """The cell's output, `[batch, output_size]`."""
         reads = self._flat_reads(read_vectors)
         return self._clip(
@@ -467,15 +497,15 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             )
         )
 
-    def project_interface(self, hidden):
+    def project_interface(self, hidden: tf.Tensor) -> tf.Tensor:
         """The interface vector, before clipping, of a controller's output."""
         return self.interface(hidden)
 
-    def interface_kernel(self):
+    def interface_kernel(self) -> tf.Tensor:
         """The weights by which `project_interface` multiplies, up to a factor."""
         return tf.convert_to_tensor(self.interface.kernel)
 
-    def skip_connection(self, hidden):
+    def skip_connection(self, hidden: tf.Tensor) -> tf.Tensor:
         """What of the controller's output goes past the memory to the output."""
         return hidden
 
@@ -490,26 +520,26 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
     # Dropout masks last one sequence; the controller makes its own at its first
     # step and keras.layers.RNN says when to drop them.
 
-    def get_dropout_mask(self, step_input):
+    def get_dropout_mask(self, step_input: tf.Tensor) -> None:
         return None
 
-    def get_recurrent_dropout_mask(self, step_input):
+    def get_recurrent_dropout_mask(self, step_input: tf.Tensor) -> None:
         return None
 
-    def mask_makers(self):
+    def mask_makers(self) -> list[Any]:
         """The cells that keep their dropout masks for a whole sequence."""
         cells = [self.controller, *getattr(self.controller, "cells", [])]
         return [cell for cell in cells if isinstance(cell, DropoutRNNCell)]
 
-    def reset_dropout_mask(self):
+    def reset_dropout_mask(self) -> None:
         for cell in self.mask_makers():
             cell.reset_dropout_mask()
             cell.reset_recurrent_dropout_mask()
 
-    def reset_recurrent_dropout_mask(self):
+    def reset_recurrent_dropout_mask(self) -> None:
         pass  # reset_dropout_mask has reset both
 
-    def get_config(self):
+    def get_config(self) -> Config:
         controller = self._controller_argument
         if controller not in ("lstm", "dense"):
             controller = controllers.serialize(self.controller)
@@ -545,10 +575,10 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return super().from_config(current_config(cls, config))
 
 
-def oneplus(values):
+def oneplus(values: tf.Tensor) -> tf.Tensor:
     """`1 + log(1 + exp(x))`: at least 1."""
     return 1.0 + tf.nn.softplus(values)

@@ -1,11 +1,14 @@
 """The cell of Dense Access Memory, the dense twin of Sparse Access Memory."""
 
+from typing import Any, Unpack
+
 import keras
 import tensorflow as tf
 
 from keras_sam.arguments import is_number
 from keras_sam.cells.access import AccessCell
-from keras_sam.cells.usage import UsageMemory, least_used_slots
+from keras_sam.cells.usage import UsageMemory, UsageState, least_used_slots
+from keras_sam.options import CellOptions, Controller, InitialReadVectors
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -89,16 +92,16 @@ class DAMCell(UsageMemory, AccessCell):
 
     def __init__(
         self,
-        units,
-        memory_slots=128,
-        word_size=32,
-        read_heads=4,
-        write_heads=1,
-        discount=0.99,
-        controller="lstm",
-        initial_read_vectors="zeros",
-        **kwargs,
-    ):
+        units: int,
+        memory_slots: int = 128,
+        word_size: int = 32,
+        read_heads: int = 4,
+        write_heads: int = 1,
+        discount: float = 0.99,
+        controller: Controller = "lstm",
+        initial_read_vectors: InitialReadVectors = "zeros",
+        **kwargs: Unpack[CellOptions],
+    ) -> None:
         if not is_number(discount) or not 0.0 <= discount <= 1.0:
             raise ValueError(
                 "`discount` must be a number in [0, 1]. "
@@ -117,10 +120,12 @@ class DAMCell(UsageMemory, AccessCell):
         )
 
     @property
-    def usage_discount(self):
+    def usage_discount(self) -> float:
         return self.discount
 
-    def access(self, interface, state):
+    def access(
+        self, interface: tf.Tensor, state: UsageState
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         parts = self.parse_interface(interface)
 
         # Write where the heads have read, and where it costs least.
@@ -139,5 +144,5 @@ class DAMCell(UsageMemory, AccessCell):
             **self.gates(parts),
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "discount": self.discount}

@@ -1,31 +1,38 @@
 """The Differentiable Neural Computer's cell."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import keras
 import tensorflow as tf
 
 from keras_sam import ops
 from keras_sam.arguments import check_boolean
-from keras_sam.cells.base import MemoryCell, oneplus
+from keras_sam.cells.base import oneplus
 from keras_sam.cells.extensions import LINK_EPSILON, DNCExtensions
+from keras_sam.options import (
+    BatchSize,
+    CellOptions,
+    Controller,
+    InitialReadVectors,
+    TensorLike,
+)
 
 
 class DNCState(NamedTuple):
     """State of a `DNCCell`; R read heads."""
 
-    memory: Any  # [batch, N, W]
-    usage: Any  # [batch, N]
-    link: Any  # [batch, N, N]
-    precedence: Any  # [batch, N]
-    write_weights: Any  # [batch, N]
-    read_weights: Any  # [batch, R, N]
-    read_vectors: Any  # [batch, R, W]
+    memory: tf.Tensor  # [batch, N, W]
+    usage: tf.Tensor  # [batch, N]
+    link: tf.Tensor  # [batch, N, N]
+    precedence: tf.Tensor  # [batch, N]
+    write_weights: tf.Tensor  # [batch, N]
+    read_weights: tf.Tensor  # [batch, R, N]
+    read_vectors: tf.Tensor  # [batch, R, W]
     controller: Any  # the controller's own states
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
-class DNCCell(DNCExtensions, MemoryCell):
+class DNCCell(DNCExtensions):
     """Differentiable Neural Computer's RNN cell.
 
     For `keras.layers.RNN`; `keras_sam.DNC` is the layer.
@@ -134,16 +141,22 @@ class DNCCell(DNCExtensions, MemoryCell):
 
     def __init__(
         self,
-        units,
-        memory_slots=128,
-        word_size=20,
-        read_heads=4,
-        controller="lstm",
-        deallocate=False,
-        link_gradients=True,
-        initial_read_vectors="zeros",
-        **kwargs,
-    ):
+        units: int,
+        memory_slots: int = 128,
+        word_size: int = 20,
+        read_heads: int = 4,
+        controller: Controller = "lstm",
+        deallocate: bool = False,
+        link_gradients: bool = True,
+        initial_read_vectors: InitialReadVectors = "zeros",
+        *,
+        key_masks: bool = False,
+        mask_min: float = 0.0,
+        link_sharpening: bool = False,
+        bypass_dropout: float = 0.0,
+        normalize_interface: bool = False,
+        **kwargs: Unpack[CellOptions],
+    ) -> None:
         self.deallocate = check_boolean("deallocate", deallocate)
         self.link_gradients = check_boolean("link_gradients", link_gradients)
         super().__init__(
@@ -153,11 +166,16 @@ class DNCCell(DNCExtensions, MemoryCell):
             read_heads,
             controller,
             initial_read_vectors=initial_read_vectors,
+            key_masks=key_masks,
+            mask_min=mask_min,
+            link_sharpening=link_sharpening,
+            bypass_dropout=bypass_dropout,
+            normalize_interface=normalize_interface,
             **kwargs,
         )
 
     @property
-    def state_shapes(self):
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
         slots = self.memory_slots
         return {
             "memory": (slots, self.word_size),
@@ -170,7 +188,7 @@ class DNCCell(DNCExtensions, MemoryCell):
         }
 
     @property
-    def interface_sizes(self):
+    def interface_sizes(self) -> dict[str, int]:
         # In the paper's order.
         words, heads = self.word_size, self.read_heads
         sizes = {
@@ -191,7 +209,9 @@ class DNCCell(DNCExtensions, MemoryCell):
             sizes |= {"forward_sharpness": heads, "backward_sharpness": heads}
         return sizes
 
-    def initial_fields(self, batch_size, given_memory):
+    def initial_fields(
+        self, batch_size: BatchSize, given_memory: tf.Tensor | None
+    ) -> dict[str, tf.Tensor]:
         fields = super().initial_fields(batch_size, given_memory)
         given_rows = 0 if given_memory is None else given_memory.shape[1]
         for name, shape in self.state_shapes.items():
@@ -223,7 +243,9 @@ class DNCCell(DNCExtensions, MemoryCell):
                 parts[name] = oneplus(parts[name])
         return parts
 
-    def access(self, interface, state):
+    def access(
+        self, interface: tf.Tensor, state: DNCState
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         parts = self._parse_interface(interface)
 
         # Write where there is room, or where the memory is like the write key.
@@ -297,7 +319,7 @@ class DNCCell(DNCExtensions, MemoryCell):
             + modes[..., 2:3] * forward
         )
 
-    def links_among(self, state, slots):
+    def links_among(self, state: DNCState, slots: TensorLike) -> tf.Tensor:
         """The links between some slots: how much each was written right after another.
 
         Args:
@@ -309,7 +331,7 @@ class DNCCell(DNCExtensions, MemoryCell):
         """
         return tf.gather(tf.gather(state.link, slots, axis=1), slots, axis=2)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "deallocate": self.deallocate,

@@ -1,15 +1,17 @@
 """The cell of a Memory-Augmented Neural Network: Least Recently Used Access."""
 
+from typing import Any, Unpack
+
 import keras
 import tensorflow as tf
 
 from keras_sam.arguments import check_rate
-from keras_sam.cells.base import MemoryCell
-from keras_sam.cells.usage import UsageMemory, least_used_slots
+from keras_sam.cells.usage import UsageMemory, UsageState, least_used_slots
+from keras_sam.options import CellOptions, Controller, InitialReadVectors
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
-class MANNCell(UsageMemory, MemoryCell):
+class MANNCell(UsageMemory):
     """RNN cell of a Memory-Augmented Neural Network (MANN).
 
     For `keras.layers.RNN`; `keras_sam.MANN` is the layer.
@@ -81,15 +83,15 @@ class MANNCell(UsageMemory, MemoryCell):
 
     def __init__(
         self,
-        units,
-        memory_slots=128,
-        word_size=40,
-        read_heads=4,
-        usage_decay=0.99,
-        controller="lstm",
-        initial_read_vectors="zeros",
-        **kwargs,
-    ):
+        units: int,
+        memory_slots: int = 128,
+        word_size: int = 40,
+        read_heads: int = 4,
+        usage_decay: float = 0.99,
+        controller: Controller = "lstm",
+        initial_read_vectors: InitialReadVectors = "zeros",
+        **kwargs: Unpack[CellOptions],
+    ) -> None:
         self.usage_decay = check_rate("usage_decay", usage_decay)
         super().__init__(
             units,
@@ -108,17 +110,19 @@ class MANNCell(UsageMemory, MemoryCell):
             )
 
     @property
-    def interface_sizes(self):
+    def interface_sizes(self) -> dict[str, int]:
         return {
             "keys": self.read_heads * self.word_size,
             "interpolation_gates": self.read_heads,
         }
 
     @property
-    def usage_discount(self):
+    def usage_discount(self) -> float:
         return self.usage_decay
 
-    def access(self, interface, state):
+    def access(
+        self, interface: tf.Tensor, state: UsageState
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         parts = self.split_interface(interface)
         keys = tf.reshape(parts["keys"], (-1, self.read_heads, self.word_size))
         gates = tf.sigmoid(parts["interpolation_gates"])
@@ -136,5 +140,5 @@ class MANNCell(UsageMemory, MemoryCell):
             "interpolation_gates": gates,
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "usage_decay": self.usage_decay}

@@ -1,6 +1,6 @@
 """The Neural Turing Machine's cell."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Unpack
 
 import keras
 import tensorflow as tf
@@ -8,15 +8,16 @@ import tensorflow as tf
 from keras_sam import ops
 from keras_sam.arguments import check_option, check_positive_integer
 from keras_sam.cells.base import MemoryCell
+from keras_sam.options import BatchSize, CellOptions, Controller, InitialReadVectors
 
 
 class NTMState(NamedTuple):
     """State of an `NTMCell`; R read heads, H write heads."""
 
-    memory: Any  # [batch, N, W]
-    read_weights: Any  # [batch, R, N]
-    write_weights: Any  # [batch, H, N]
-    read_vectors: Any  # [batch, R, W]
+    memory: tf.Tensor  # [batch, N, W]
+    read_weights: tf.Tensor  # [batch, R, N]
+    write_weights: tf.Tensor  # [batch, H, N]
+    read_vectors: tf.Tensor  # [batch, R, W]
     controller: Any  # the controller's own states
 
 
@@ -125,23 +126,30 @@ class NTMCell(MemoryCell):
 
     def __init__(
         self,
-        units,
-        memory_slots=128,
-        word_size=20,
-        read_heads=1,
-        write_heads=1,
-        controller="lstm",
-        shift_range=1,
-        initial_addressing="learned",
-        **kwargs,
-    ):
+        units: int,
+        memory_slots: int = 128,
+        word_size: int = 20,
+        read_heads: int = 1,
+        write_heads: int = 1,
+        controller: Controller = "lstm",
+        shift_range: int = 1,
+        initial_addressing: Literal["learned", "first_slot"] = "learned",
+        initial_read_vectors: InitialReadVectors = "learned",
+        **kwargs: Unpack[CellOptions],
+    ) -> None:
         self.write_heads = check_positive_integer("write_heads", write_heads)
         self.shift_range = check_positive_integer("shift_range", shift_range, 0)
         self.initial_addressing = check_option(
             "initial_addressing", initial_addressing, ("learned", "first_slot")
         )
         super().__init__(
-            units, memory_slots, word_size, read_heads, controller, **kwargs
+            units,
+            memory_slots,
+            word_size,
+            read_heads,
+            controller,
+            initial_read_vectors=initial_read_vectors,
+            **kwargs,
         )
         if 2 * self.shift_range + 1 > self.memory_slots:
             raise ValueError(
@@ -151,7 +159,7 @@ class NTMCell(MemoryCell):
             )
 
     @property
-    def state_shapes(self):
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
         return {
             "memory": (self.memory_slots, self.word_size),
             "read_weights": (self.read_heads, self.memory_slots),
@@ -160,7 +168,7 @@ class NTMCell(MemoryCell):
         }
 
     @property
-    def interface_sizes(self):
+    def interface_sizes(self) -> dict[str, int]:
         heads, words = self.read_heads + self.write_heads, self.word_size
         return {
             "keys": heads * words,
@@ -186,7 +194,9 @@ class NTMCell(MemoryCell):
             )
         super()._build_initial_weights()
 
-    def initial_fields(self, batch_size, given_memory):
+    def initial_fields(
+        self, batch_size: BatchSize, given_memory: tf.Tensor | None
+    ) -> dict[str, tf.Tensor]:
         if self.initial_addressing == "learned":
             read_weights = tf.nn.softmax(self.initial_read_logits)
             write_weights = tf.nn.softmax(self.initial_write_logits)
@@ -200,7 +210,9 @@ class NTMCell(MemoryCell):
             "write_weights": self._for_each(batch_size, write_weights),
         }
 
-    def access(self, interface, state):
+    def access(
+        self, interface: tf.Tensor, state: NTMState
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         heads, reads = self.read_heads + self.write_heads, self.read_heads
         parts = self.split_interface(interface).values()
         keys, strengths, gates, shifts, sharpening, erase, add = parts
@@ -239,7 +251,7 @@ class NTMCell(MemoryCell):
             "add": add,
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "write_heads": self.write_heads,

@@ -1,6 +1,6 @@
 """The cell of Sparse Access Memory."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import keras
 import tensorflow as tf
@@ -9,37 +9,43 @@ from keras_sam import index as indexes
 from keras_sam import ops
 from keras_sam.arguments import check_positive_integer, is_number
 from keras_sam.cells.access import AccessCell
-from keras_sam.cells.sparse_memory import TensorMemory
+from keras_sam.cells.sparse_memory import MemoryTensors, SparseMemory, TensorMemory
 from keras_sam.ops import recency
 from keras_sam.ops.sparse import same_slots
+from keras_sam.options import (
+    BatchSize,
+    Controller,
+    InitialReadVectors,
+    SparseCellOptions,
+)
 
 
 class SAMState(NamedTuple):
     """State of a `SAMCell`; R read heads that read K slots each."""
 
-    memory: Any  # [batch, N, W]
-    last_access: Any  # [batch, nodes]: the levels of keras_sam.ops.recency's tree
-    time: Any  # [batch, 1]: of the next step
-    index: Any  # [batch, size]: the index's own
-    read_slots: Any  # [batch, R, K], whole numbers
-    read_weights: Any  # [batch, R, K]
-    read_vectors: Any  # [batch, R, W]
+    memory: tf.Tensor  # [batch, N, W]
+    last_access: tf.Tensor  # [batch, nodes]: the levels of keras_sam.ops.recency's tree
+    time: tf.Tensor  # [batch, 1]: of the next step
+    index: tf.Tensor  # [batch, size]: the index's own
+    read_slots: tf.Tensor  # [batch, R, K], whole numbers
+    read_weights: tf.Tensor  # [batch, R, K]
+    read_vectors: tf.Tensor  # [batch, R, W]
     controller: Any  # the controller's own states
 
 
 class AccessState(NamedTuple):
     """What a step takes from the step before, besides the memory."""
 
-    read_slots: Any  # [batch, R, K], integers
-    read_weights: Any  # [batch, R, K]
-    read_vectors: Any  # [batch, R, W]
+    read_slots: tf.Tensor  # [batch, R, K], integers
+    read_weights: tf.Tensor  # [batch, R, K]
+    read_vectors: tf.Tensor  # [batch, R, W]
     controller: Any  # the controller's own states
 
 
 class ReadPlan(NamedTuple):
     """Where a step reads."""
 
-    slots: Any  # [batch, R, K], integers
+    slots: tf.Tensor  # [batch, R, K], integers
 
 
 # Untouched slots are the oldest, given rows come next, then the first step.
@@ -124,23 +130,23 @@ class SAMCell(AccessCell):
 
     State = SAMState
     # The fields of the state that are links; an SDNC has some.
-    link_fields = ()
+    link_fields: tuple[str, ...] = ()
     untraced_fields = ("memory", "last_access", "index", "time", "controller")
 
     def __init__(
         self,
-        units,
-        memory_slots=65536,
-        word_size=32,
-        read_heads=4,
-        write_heads=1,
-        reads_per_head=4,
-        index="auto",
-        usage_threshold=0.005,
-        controller="lstm",
-        initial_read_vectors="zeros",
-        **kwargs,
-    ):
+        units: int,
+        memory_slots: int = 65536,
+        word_size: int = 32,
+        read_heads: int = 4,
+        write_heads: int = 1,
+        reads_per_head: int = 4,
+        index: indexes.IndexLike = "auto",
+        usage_threshold: float = 0.005,
+        controller: Controller = "lstm",
+        initial_read_vectors: InitialReadVectors = "zeros",
+        **kwargs: Unpack[SparseCellOptions],
+    ) -> None:
         if "initial_memory" in kwargs:
             raise ValueError(
                 "The memory of a SAM starts as a constant, or as what is given to "
@@ -187,7 +193,7 @@ class SAMCell(AccessCell):
         return super()._trackable_children(save_type, **kwargs)
 
     @property
-    def state_shapes(self):
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
         reads = (self.read_heads, self.reads_per_head)
         return {
             "memory": (self.memory_slots, self.word_size),
@@ -199,7 +205,9 @@ class SAMCell(AccessCell):
             "read_vectors": (self.read_heads, self.word_size),
         }
 
-    def initial_fields(self, batch_size, given_memory):
+    def initial_fields(
+        self, batch_size: BatchSize, given_memory: tf.Tensor | None
+    ) -> dict[str, tf.Tensor]:
         fields = super().initial_fields(batch_size, given_memory)
         given_rows = 0 if given_memory is None else given_memory.shape[1]
         given = tf.range(self.memory_slots) < given_rows
@@ -221,7 +229,7 @@ class SAMCell(AccessCell):
             ),
         }
 
-    def query_directions(self):
+    def query_directions(self) -> tf.Tensor | None:
         """Where queries point: the sum of `K K^T` over the read heads, over its trace.
 
         K are a head's query weights: its queries are `K h + b`, where h is the
@@ -238,13 +246,17 @@ class SAMCell(AccessCell):
         moment = tf.matmul(kernel, kernel, transpose_a=True)
         return tf.math.divide_no_nan(moment, tf.linalg.trace(moment))
 
-    def step(self, inputs, state):
+    def step(
+        self, inputs: tf.Tensor, state: Any
+    ) -> tuple[tf.Tensor, Any, dict[str, tf.Tensor]]:
         memory = TensorMemory(self, TensorMemory.tensors_of(self, state))
         access = self.access_state(state)
         output, access, decisions = self.sparse_step(inputs, access, memory)
         return output, self.join_state(access, memory.tensors), decisions
 
-    def sparse_step(self, inputs, state, memory):
+    def sparse_step(
+        self, inputs: tf.Tensor, state: AccessState, memory: SparseMemory
+    ) -> tuple[tf.Tensor, AccessState, dict[str, tf.Tensor]]:
         """One time step over any memory: in place, recorded or frozen.
 
         Args:
@@ -285,7 +297,7 @@ class SAMCell(AccessCell):
         }
         return output, state, decisions
 
-    def access_state(self, state):
+    def access_state(self, state: Any) -> AccessState:
         """The part of a `State` that is no memory, an `AccessState`."""
         return AccessState(
             tf.cast(tf.round(state.read_slots), tf.int32),
@@ -294,7 +306,7 @@ class SAMCell(AccessCell):
             state.controller,
         )
 
-    def join_state(self, access, tensors):
+    def join_state(self, access: AccessState, tensors: MemoryTensors) -> Any:
         """The `State` that an `AccessState` and `MemoryTensors` make."""
         slots = tf.cast(access.read_slots, self.compute_dtype)
         return self.State(
@@ -306,11 +318,11 @@ class SAMCell(AccessCell):
     # new ones, and between the gather of the words and the output, nothing knows N.
 
     @property
-    def writes_per_head(self):
+    def writes_per_head(self) -> int:
         """The slots read at the step before, and the least recently accessed one."""
         return self.read_heads * self.reads_per_head // self.write_heads + 1
 
-    def write_slots(self, read_slots, memory):
+    def write_slots(self, read_slots: tf.Tensor, memory: SparseMemory) -> tf.Tensor:
         """Where to write: for each write head the slots read before, and an old one.
 
         Args:
@@ -325,12 +337,12 @@ class SAMCell(AccessCell):
         slots = tf.concat([slots, oldest[..., tf.newaxis]], axis=-1)
         return tf.reshape(slots, (-1, self.write_heads * self.writes_per_head))
 
-    def erased_slots(self, slots):
+    def erased_slots(self, slots: tf.Tensor) -> tf.Tensor:
         """Of the slots written those whose old word is erased, `[batch, heads]`."""
         by_head = tf.reshape(slots, (-1, self.write_heads, self.writes_per_head))
         return by_head[..., -1]
 
-    def write_weights(self, parts, read_weights):
+    def write_weights(self, parts: Any, read_weights: tf.Tensor) -> tf.Tensor:
         """The weights of the slots that `write_slots` names, `[batch, writes]`."""
         weights = tf.reshape(
             read_weights, (-1, self.write_heads, self.writes_per_head - 1)
@@ -345,7 +357,13 @@ class SAMCell(AccessCell):
         """1 for the last of a head's slots, the least recently accessed one."""
         return tf.one_hot(self.writes_per_head - 1, self.writes_per_head, dtype=dtype)
 
-    def written_rows(self, old_rows, slots, weights, vectors):
+    def written_rows(
+        self,
+        old_rows: tf.Tensor,
+        slots: tf.Tensor,
+        weights: tf.Tensor,
+        vectors: tf.Tensor,
+    ) -> tf.Tensor:
         """New words: the oldest slots are erased, then all heads add.
 
         Args:
@@ -367,7 +385,7 @@ class SAMCell(AccessCell):
         erased = tf.minimum(tf.linalg.matvec(same, oldest), 1.0)
         return (1.0 - erased)[..., tf.newaxis] * old_rows + tf.matmul(same, added)
 
-    def choose_reads(self, parts, state, memory):
+    def choose_reads(self, parts: Any, state: AccessState, memory: SparseMemory) -> Any:
         """Where to read.
 
         Args:
@@ -380,14 +398,16 @@ class SAMCell(AccessCell):
         """
         return ReadPlan(memory.search(parts.queries, self.reads_per_head))
 
-    def candidate_slots(self, plan):
+    def candidate_slots(self, plan: Any) -> tf.Tensor:
         """The slots whose words `read_weights` asks for, `[batch, R, n]`.
 
         Those that are read are the last K of each head.
         """
         return plan.slots
 
-    def read_weights(self, words, plan, parts, old_weights):
+    def read_weights(
+        self, words: tf.Tensor, plan: Any, parts: Any, old_weights: tf.Tensor
+    ) -> tf.Tensor:
         """The weights of the slots read.
 
         Args:
@@ -401,7 +421,7 @@ class SAMCell(AccessCell):
         """
         return self.content_weights(words, parts)
 
-    def content_weights(self, words, parts):
+    def content_weights(self, words: tf.Tensor, parts: Any) -> tf.Tensor:
         """Content weights over the words found, `[batch, R, K]`."""
         shape = (-1, self.read_heads, self.reads_per_head)
         similarity = ops.cosine_similarity(
@@ -411,7 +431,13 @@ class SAMCell(AccessCell):
         similarity = tf.reshape(similarity, shape)
         return tf.nn.softmax(similarity * parts.strengths[..., tf.newaxis])
 
-    def accessed(self, write_slots, write_weights, read_slots, read_weights):
+    def accessed(
+        self,
+        write_slots: tf.Tensor,
+        write_weights: tf.Tensor,
+        read_slots: tf.Tensor,
+        read_weights: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Which slots a step has accessed: those with more weight than the threshold.
 
         Returns:
@@ -426,7 +452,7 @@ class SAMCell(AccessCell):
         weights = tf.linalg.matvec(same_slots(slots, weights.dtype), weights)
         return slots, weights > self.usage_threshold
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.pop("initial_memory")
         return {

@@ -1,53 +1,64 @@
 """The cell of the Sparse Differentiable Neural Computer."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import keras
 import tensorflow as tf
 
+from keras_sam import index as indexes
 from keras_sam import ops
 from keras_sam.arguments import check_positive_integer
 from keras_sam.cells.base import oneplus
 from keras_sam.cells.extensions import LINK_EPSILON, DNCExtensions
-from keras_sam.cells.sam import SAMCell
+from keras_sam.cells.sam import AccessState, SAMCell
+from keras_sam.cells.sparse_memory import SparseMemory
+from keras_sam.options import (
+    BatchSize,
+    Controller,
+    InitialReadVectors,
+    SparseCellOptions,
+    TensorLike,
+)
 
 
 class SDNCState(NamedTuple):
     """State of an `SDNCCell`; R read heads that read K slots each, K_L links a slot."""
 
-    memory: Any  # [batch, N, W]
-    last_access: Any  # [batch, nodes]: the levels of keras_sam.ops.recency's tree
-    time: Any  # [batch, 1]: of the next step
-    index: Any  # [batch, size]: the index's own
-    link_ends: Any  # [batch, 2 N, 2, K_L], see keras_sam.ops.SparseLinks
-    precedence: Any  # [batch, 2, K_L]
-    read_slots: Any  # [batch, R, K], whole numbers
-    read_weights: Any  # [batch, R, K]
-    read_vectors: Any  # [batch, R, W]
+    memory: tf.Tensor  # [batch, N, W]
+    last_access: tf.Tensor  # [batch, nodes]: the levels of keras_sam.ops.recency's tree
+    time: tf.Tensor  # [batch, 1]: of the next step
+    index: tf.Tensor  # [batch, size]: the index's own
+    link_ends: tf.Tensor  # [batch, 2 N, 2, K_L], see keras_sam.ops.SparseLinks
+    precedence: tf.Tensor  # [batch, 2, K_L]
+    read_slots: tf.Tensor  # [batch, R, K], whole numbers
+    read_weights: tf.Tensor  # [batch, R, K]
+    read_vectors: tf.Tensor  # [batch, R, W]
     controller: Any  # the controller's own states
 
 
 class SDNCInterface(NamedTuple):
     """What the controller tells the memory: SAM's `AccessInterface` and more."""
 
-    queries: Any  # [batch, R, W], masked
-    strengths: Any  # [batch, R]
-    vectors: Any  # [batch, H, W]
-    write_gates: Any  # [batch, H]
-    interpolation_gates: Any  # [batch, H]
-    read_modes: Any  # [batch, R, 3]: backward, content, forward
-    read_masks: Any = None  # [batch, R, W]
-    sharpness: Any = None  # [batch, 2, R]: forward, backward
+    queries: tf.Tensor  # [batch, R, W], masked
+    strengths: tf.Tensor  # [batch, R]
+    vectors: tf.Tensor  # [batch, H, W]
+    write_gates: tf.Tensor  # [batch, H]
+    interpolation_gates: tf.Tensor  # [batch, H]
+    read_modes: tf.Tensor  # [batch, R, 3]: backward, content, forward
+    read_masks: tf.Tensor | None = None  # [batch, R, W]
+    sharpness: tf.Tensor | None = None  # [batch, 2, R]: forward, backward
 
 
 class LinkedReadPlan(NamedTuple):
     """Where a step reads, and what the choice was made from."""
 
-    slots: Any  # [batch, R, K], integers
-    found: Any  # [batch, R, K]: by content
-    linked: Any  # [batch, 2, R, K, K_L]: forward, backward from each slot read before
-    links: Any  # [batch, 2, R, K, K_L]: the weights of these links
+    slots: tf.Tensor  # [batch, R, K], integers
+    found: tf.Tensor  # [batch, R, K]: by content
+    linked: (
+        tf.Tensor
+    )  # [batch, 2, R, K, K_L]: forward, backward from each slot read before
+    links: tf.Tensor  # [batch, 2, R, K, K_L]: the weights of these links
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -134,15 +145,25 @@ class SDNCCell(DNCExtensions, SAMCell):
 
     def __init__(
         self,
-        units,
-        memory_slots=65536,
-        word_size=32,
-        read_heads=4,
-        write_heads=1,
-        reads_per_head=4,
-        links_per_slot=8,
-        **kwargs,
-    ):
+        units: int,
+        memory_slots: int = 65536,
+        word_size: int = 32,
+        read_heads: int = 4,
+        write_heads: int = 1,
+        reads_per_head: int = 4,
+        links_per_slot: int = 8,
+        *,
+        index: indexes.IndexLike = "auto",
+        usage_threshold: float = 0.005,
+        controller: Controller = "lstm",
+        initial_read_vectors: InitialReadVectors = "zeros",
+        key_masks: bool = False,
+        mask_min: float = 0.0,
+        link_sharpening: bool = False,
+        bypass_dropout: float = 0.0,
+        normalize_interface: bool = False,
+        **kwargs: Unpack[SparseCellOptions],
+    ) -> None:
         self.links_per_slot = check_positive_integer("links_per_slot", links_per_slot)
         super().__init__(
             units,
@@ -151,6 +172,15 @@ class SDNCCell(DNCExtensions, SAMCell):
             read_heads,
             write_heads,
             reads_per_head,
+            index=index,
+            usage_threshold=usage_threshold,
+            controller=controller,
+            initial_read_vectors=initial_read_vectors,
+            key_masks=key_masks,
+            mask_min=mask_min,
+            link_sharpening=link_sharpening,
+            bypass_dropout=bypass_dropout,
+            normalize_interface=normalize_interface,
             **kwargs,
         )
         if self.links_per_slot > self.memory_slots:
@@ -161,7 +191,7 @@ class SDNCCell(DNCExtensions, SAMCell):
             )
 
     @property
-    def state_shapes(self):
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes = super().state_shapes
         reads = {name: shapes.pop(name) for name in list(shapes) if "read" in name}
         links = ops.SparseLinks(
@@ -169,7 +199,9 @@ class SDNCCell(DNCExtensions, SAMCell):
         )
         return {**shapes, **links._asdict(), **reads}
 
-    def initial_fields(self, batch_size, given_memory):
+    def initial_fields(
+        self, batch_size: BatchSize, given_memory: tf.Tensor | None
+    ) -> dict[str, tf.Tensor]:
         links = ops.empty_links(
             batch_size, self.memory_slots, self.links_per_slot, self.compute_dtype
         )
@@ -179,7 +211,7 @@ class SDNCCell(DNCExtensions, SAMCell):
         }
 
     @property
-    def interface_sizes(self):
+    def interface_sizes(self) -> dict[str, int]:
         sizes = {**super().interface_sizes, "read_modes": self.read_heads * 3}
         if self.key_masks:
             sizes["read_masks"] = self.read_heads * self.word_size
@@ -187,7 +219,7 @@ class SDNCCell(DNCExtensions, SAMCell):
             sizes["sharpness"] = 2 * self.read_heads
         return sizes
 
-    def parse_interface(self, interface):
+    def parse_interface(self, interface: tf.Tensor) -> SDNCInterface:
         """The parts of an interface vector, as an `SDNCInterface`."""
         parts = self.split_interface(interface)
         modes = tf.reshape(parts["read_modes"], (-1, self.read_heads, 3))
@@ -204,10 +236,12 @@ class SDNCCell(DNCExtensions, SAMCell):
         return result
 
     @staticmethod
-    def gates(parts):
+    def gates(parts: SDNCInterface) -> dict[str, tf.Tensor]:
         return {**SAMCell.gates(parts), "read_modes": parts.read_modes}
 
-    def choose_reads(self, parts, state, memory):
+    def choose_reads(
+        self, parts: SDNCInterface, state: AccessState, memory: SparseMemory
+    ) -> LinkedReadPlan:
         found = memory.search(parts.queries, self.reads_per_head)
         reads = self.read_heads * self.reads_per_head
         directions = memory.follow_links(tf.reshape(state.read_slots, (-1, reads)))
@@ -224,18 +258,24 @@ class SDNCCell(DNCExtensions, SAMCell):
         )
         return plan._replace(slots=slots)
 
-    def candidate_slots(self, plan):
+    def candidate_slots(self, plan: LinkedReadPlan) -> tf.Tensor:
         return tf.concat([plan.found, plan.slots], axis=-1)
 
-    def read_weights(self, words, plan, parts, old_weights):
+    def read_weights(
+        self,
+        words: tf.Tensor,
+        plan: LinkedReadPlan,
+        parts: SDNCInterface,
+        old_weights: tf.Tensor,
+    ) -> tf.Tensor:
         content = self.content_weights(words[:, :, : self.reads_per_head], parts)
         weights = self._candidate_weights(content, plan, parts, old_weights)
         slots = self._candidates(plan)[:, :, tf.newaxis]
         same = tf.cast(plan.slots[..., tf.newaxis] == slots, weights.dtype)
         return tf.linalg.matvec(same, weights)
 
-    def content_weights(self, words, parts):
-        if self.key_masks:
+    def content_weights(self, words: tf.Tensor, parts: SDNCInterface) -> tf.Tensor:
+        if parts.read_masks is not None:
             words *= parts.read_masks[:, :, tf.newaxis]
         return super().content_weights(words, parts)
 
@@ -273,7 +313,7 @@ class SDNCCell(DNCExtensions, SAMCell):
         width = self.reads_per_head * self.links_per_slot
         return tf.unstack(tf.reshape(values, (-1, 2, self.read_heads, width)), axis=1)
 
-    def link_matrix(self, state):
+    def link_matrix(self, state: SDNCState) -> tf.SparseTensor:
         """The links: how much slot i was written right after slot j.
 
         Args:
@@ -297,7 +337,7 @@ class SDNCCell(DNCExtensions, SAMCell):
             )
         )
 
-    def links_among(self, state, slots):
+    def links_among(self, state: SDNCState, slots: TensorLike) -> tf.Tensor:
         """The links between some slots: how much each was written right after another.
 
         Args:
@@ -314,7 +354,7 @@ class SDNCCell(DNCExtensions, SAMCell):
         same = tf.cast(same, weights.dtype)
         return tf.reduce_sum(same * weights[..., tf.newaxis], axis=2)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "links_per_slot": self.links_per_slot}
 
 

@@ -11,6 +11,7 @@ A memory is mutable while a step is traced: `write` and `mark_accessed` change i
 """
 
 import abc
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -23,11 +24,11 @@ from keras_sam.ops.sparse import row_numbers
 class MemoryTensors(NamedTuple):
     """The tensors that a memory is made of."""
 
-    words: Any  # [batch, N, W], or the same as rows, [batch * N, W]
-    last_access: Any  # list of tensors, the tree of keras_sam.ops.recency
-    time: Any  # [batch, 1]: of the next step
-    index: Any  # [batch, size]: the index's own
-    links: Any  # keras_sam.ops.SparseLinks, or () where there are none
+    words: tf.Tensor  # [batch, N, W], or the same as rows, [batch * N, W]
+    last_access: list[tf.Tensor]  # the tree of keras_sam.ops.recency
+    time: tf.Tensor  # [batch, 1]: of the next step
+    index: tf.Tensor  # [batch, size]: the index's own
+    links: ops.SparseLinks | tuple[()]  # () where there are none
 
 
 class SparseMemory(abc.ABC):
@@ -38,7 +39,7 @@ class SparseMemory(abc.ABC):
     """
 
     @abc.abstractmethod
-    def choose(self, function):
+    def choose(self, function: Callable[[], Any]) -> Any:
         """What `function` returns, slots and the like: constant to gradients.
 
         Args:
@@ -47,15 +48,22 @@ class SparseMemory(abc.ABC):
         """
 
     @abc.abstractmethod
-    def least_recently_accessed(self, count):
+    def least_recently_accessed(self, count: int) -> tf.Tensor:
         """The slots accessed the longest ago, the oldest first: `[batch, count]`."""
 
     @abc.abstractmethod
-    def gather(self, slots):
+    def gather(self, slots: tf.Tensor) -> tf.Tensor:
         """The words of slots `[batch, ...]`: `[batch, ..., W]`."""
 
     @abc.abstractmethod
-    def write(self, slots, rows, old_rows, weights, erased):
+    def write(
+        self,
+        slots: tf.Tensor,
+        rows: tf.Tensor,
+        old_rows: tf.Tensor,
+        weights: tf.Tensor,
+        erased: tf.Tensor,
+    ) -> None:
         """Puts new words into a few slots, once a step.
 
         Args:
@@ -68,15 +76,15 @@ class SparseMemory(abc.ABC):
         """
 
     @abc.abstractmethod
-    def search(self, queries, count):
+    def search(self, queries: tf.Tensor, count: int) -> tf.Tensor:
         """The slots whose words are most like queries: `[batch, heads, count]`."""
 
     @abc.abstractmethod
-    def follow_links(self, slots):
+    def follow_links(self, slots: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], ...]:
         """What was written after and before slots, see `keras_sam.ops.follow_links`."""
 
     @abc.abstractmethod
-    def mark_accessed(self, slots, accessed):
+    def mark_accessed(self, slots: tf.Tensor, accessed: tf.Tensor) -> None:
         """Records which slots this step has accessed, and ends the step.
 
         Args:
@@ -84,7 +92,7 @@ class SparseMemory(abc.ABC):
             accessed: Boolean tensor of the same shape, the same for duplicates.
         """
 
-    def read(self, slots, weights, words):
+    def read(self, slots: tf.Tensor, weights: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
         """Read vectors `[batch, heads, W]`.
 
         Args:
@@ -104,11 +112,11 @@ class TensorMemory(SparseMemory):
     """
 
     # The sequences in which this step counts, [batch]; None for all.
-    active = None
+    active: tf.Tensor | None = None
     # How a few entries of index, links and last accesses are set.
     update = staticmethod(tf.tensor_scatter_nd_update)
 
-    def __init__(self, cell, tensors):
+    def __init__(self, cell: Any, tensors: MemoryTensors) -> None:
         self._index, self._slots, self._word_size = (
             cell.index,
             cell.memory_slots,
@@ -117,7 +125,7 @@ class TensorMemory(SparseMemory):
         self.tensors = tensors
 
     @classmethod
-    def tensors_of(cls, cell, state, steps=1):
+    def tensors_of(cls, cell: Any, state: Any, steps: int = 1) -> MemoryTensors:
         """A cell's state as `MemoryTensors`, with times that last for more steps."""
         last_access = tf.split(
             tf.stop_gradient(state.last_access),
@@ -137,7 +145,7 @@ class TensorMemory(SparseMemory):
         )
 
     @staticmethod
-    def fields_of(tensors):
+    def fields_of(tensors: MemoryTensors) -> dict[str, tf.Tensor]:
         """`MemoryTensors` as fields of the cell's state, by name."""
         return {
             "memory": tensors.words,
@@ -147,27 +155,34 @@ class TensorMemory(SparseMemory):
             **(tensors.links._asdict() if tensors.links else {}),
         }
 
-    def choose(self, function):
+    def choose(self, function: Callable[[], Any]) -> Any:
         return tf.nest.map_structure(tf.stop_gradient, function())
 
-    def least_recently_accessed(self, count):
+    def least_recently_accessed(self, count: int) -> tf.Tensor:
         return recency.least_recently_accessed(self.tensors.last_access, count)
 
-    def gather(self, slots):
+    def gather(self, slots: tf.Tensor) -> tf.Tensor:
         return tf.gather(self._rows(), row_numbers(slots, self._slots))
 
-    def write(self, slots, rows, old_rows, weights, erased):
+    def write(
+        self,
+        slots: tf.Tensor,
+        rows: tf.Tensor,
+        old_rows: tf.Tensor,
+        weights: tf.Tensor,
+        erased: tf.Tensor,
+    ) -> None:
         self._set(words=ops.sparse_write(self.tensors.words, slots, rows))
         self._record_write(slots, tf.stop_gradient(rows), weights, erased)
 
-    def search(self, queries, count):
+    def search(self, queries: tf.Tensor, count: int) -> tf.Tensor:
         words = tf.reshape(self.tensors.words, (-1, self._slots, self._word_size))
         return self._index.search(self.tensors.index, words, queries, count)
 
-    def follow_links(self, slots):
+    def follow_links(self, slots: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], ...]:
         return ops.follow_links(self.tensors.links, slots)
 
-    def read(self, slots, weights, words):
+    def read(self, slots: tf.Tensor, weights: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
         batch, heads = tf.shape(slots)[0], slots.shape[1]
         sequence, head, _ = tf.meshgrid(
             tf.range(batch), tf.range(heads), tf.range(slots.shape[2]), indexing="ij"
@@ -180,7 +195,7 @@ class TensorMemory(SparseMemory):
         )
         return ops.sparse_read(self._rows(), weighting)
 
-    def mark_accessed(self, slots, accessed):
+    def mark_accessed(self, slots: tf.Tensor, accessed: tf.Tensor) -> None:
         tensors, time = self.tensors, self.tensors.time + 1.0
         if self.active is not None:
             accessed &= self.active[:, tf.newaxis]

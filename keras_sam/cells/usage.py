@@ -6,6 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sam import ops
+from keras_sam.cells.base import MemoryCell
+from keras_sam.options import BatchSize
 
 # What a usage is taken to be off by, relative to 1 or to itself, in units of the
 # floats' own precision: 2^-16 in float32.
@@ -15,20 +17,20 @@ USAGE_ROUNDING = 2.0**7
 class UsageState(NamedTuple):
     """State of a cell with a `UsageMemory`; R read heads."""
 
-    memory: Any  # [batch, N, W]
-    usage: Any  # [batch, N]
-    read_weights: Any  # [batch, R, N]
-    read_vectors: Any  # [batch, R, W]
+    memory: tf.Tensor  # [batch, N, W]
+    usage: tf.Tensor  # [batch, N]
+    read_weights: tf.Tensor  # [batch, R, N]
+    read_vectors: tf.Tensor  # [batch, R, W]
     controller: Any  # the controller's own states
 
 
-class UsageMemory:
-    """What a cell derives from, before `MemoryCell`, to have such a memory."""
+class UsageMemory(MemoryCell):
+    """Base class of the cells with such a memory."""
 
     State = UsageState
 
     @property
-    def state_shapes(self):
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
         return {
             "memory": (self.memory_slots, self.word_size),
             "usage": (self.memory_slots,),
@@ -36,7 +38,9 @@ class UsageMemory:
             "read_vectors": (self.read_heads, self.word_size),
         }
 
-    def initial_fields(self, batch_size, given_memory):
+    def initial_fields(
+        self, batch_size: BatchSize, given_memory: tf.Tensor | None
+    ) -> dict[str, tf.Tensor]:
         given_rows = 0 if given_memory is None else given_memory.shape[1]
         # Given rows are in use, or the first writes would overwrite them.
         usage = tf.cast(tf.range(self.memory_slots) < given_rows, self.compute_dtype)
@@ -48,7 +52,15 @@ class UsageMemory:
             ),
         }
 
-    def write_and_read(self, state, erased, write_weights, vectors, queries, strengths):
+    def write_and_read(
+        self,
+        state: UsageState,
+        erased: tf.Tensor,
+        write_weights: tf.Tensor,
+        vectors: tf.Tensor,
+        queries: tf.Tensor,
+        strengths: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
         """Erases words, writes, reads by content, and counts both as usage.
 
         Args:
@@ -81,12 +93,12 @@ class UsageMemory:
         }
 
     @property
-    def usage_discount(self):
+    def usage_discount(self) -> float:
         """What is left of a usage after a step, a number."""
         raise NotImplementedError
 
 
-def least_used_slots(usage, count):
+def least_used_slots(usage: tf.Tensor, count: int) -> tf.Tensor:
     """The slots of the least usage, all different; of equal ones the lowest number.
 
     Untouched slots are all alike and used alike, but for rounding, which differs
@@ -102,7 +114,7 @@ def least_used_slots(usage, count):
     """
     usage = tf.stop_gradient(usage)
     numbers = tf.range(usage.shape[-1])
-    rounding = USAGE_ROUNDING * np.finfo(usage.dtype.as_numpy_dtype).eps
+    rounding = USAGE_ROUNDING * np.finfo(usage.dtype.name).eps
     slots = []
     for _ in range(count):
         least = tf.reduce_min(usage, axis=-1, keepdims=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_sam.datasets.builder import TaskBuilder, TaskConfig, multiples
+from keras_sam.datasets.builder import Ranges, TaskBuilder, TaskConfig, multiples
 from keras_sam.tasks.associative_recall import associative_recall_sequences
 
 
@@ -34,11 +34,11 @@ class AssociativeRecallTaskConfig(TaskConfig):
     max_items: int = 6
 
     @property
-    def ranges(self):
+    def ranges(self) -> Ranges:
         return ((2, self.max_items),)
 
     @property
-    def longer(self):
+    def longer(self) -> dict[str, Ranges]:
         return multiples(self.max_items)
 
 

@@ -147,6 +147,8 @@ class Babi(tfds.core.GeneratorBasedBuilder):
         f"Download {_URL} into `manual_dir`; it need not be unpacked."
     )
 
+    builder_config: BabiConfig
+
     def _info(self):
         steps = tfds.features.Sequence(tfds.features.Text())
         return tfds.core.DatasetInfo(
@@ -239,7 +241,7 @@ class Babi(tfds.core.GeneratorBasedBuilder):
         )
 
 
-def spell(story):
+def spell(story: list[babi_files.Line]) -> list[tuple[str, str]]:
     """A story, word by word.
 
     Args:

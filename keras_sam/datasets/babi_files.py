@@ -1,7 +1,9 @@
 """The files of the bAbI tasks: where they lie, and the stories in them."""
 
+import os
 import re
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +18,7 @@ class Line(NamedTuple):
     answer: str = ""  # of a question; a list is joined by commas
 
 
-def file_name(folder, task, split):
+def file_name(folder: str, task: int, split: str) -> str:
     """The name of a file: `"en-valid-10k/qa1_train.txt"`.
 
     Args:
@@ -27,7 +29,7 @@ def file_name(folder, task, split):
     return f"{folder}/qa{task}_{SPLITS[split]}.txt"
 
 
-def find_texts(folder, names):
+def find_texts(folder: str | os.PathLike[str], names: Iterable[str]) -> dict[str, str]:
     """The texts of files that lie anywhere in a folder, or in its archives.
 
     Args:
@@ -45,7 +47,9 @@ def find_texts(folder, names):
                 for member in archive.getmembers():
                     name = _last_two(member.name)
                     if name in names and member.isfile():
-                        content = archive.extractfile(member).read()
+                        # None is for what is no file.
+                        file = archive.extractfile(member)
+                        content = file.read()  # pyright: ignore[reportOptionalMemberAccess]
                         found.setdefault(name, content.decode())
         elif _last_two(path.as_posix()) in names:
             found.setdefault(_last_two(path.as_posix()), path.read_text("utf-8"))
@@ -56,7 +60,7 @@ def _last_two(path):
     return "/".join(path.split("/")[-2:])
 
 
-def parse(text):
+def parse(text: str) -> list[list[Line]]:
     r"""The stories of a file.
 
     Args:
@@ -91,7 +95,7 @@ def parse(text):
     return stories
 
 
-def words(text):
+def words(text: str) -> list[str]:
     """The words of a sentence in lower case, with `?` as a word and no full stop.
 
     Example:

@@ -1,11 +1,13 @@
 """What the builders of generated tasks share: splits, features, examples."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.options import Sequences
 
 _CITATION = """
 @article{graves2014neural,
@@ -17,6 +19,9 @@ _CITATION = """
 """
 
 _SEQUENCES_PER_CALL = 1000
+
+# For each size of a sequence the least and the greatest.
+Ranges = tuple[tuple[int, int], ...]
 
 
 @dataclasses.dataclass(eq=False)
@@ -56,7 +61,15 @@ class TaskConfig(tfds.core.BuilderConfig):
                 )
 
     @property
-    def splits(self):
+    def ranges(self) -> Ranges:
+        raise NotImplementedError
+
+    @property
+    def longer(self) -> dict[str, Ranges]:
+        raise NotImplementedError
+
+    @property
+    def splits(self) -> dict[str, tuple[int, Ranges]]:
         """From the name of a split to its number of sequences and their ranges."""
         return {
             "train": (self.train_size, self.ranges),
@@ -68,7 +81,7 @@ class TaskConfig(tfds.core.BuilderConfig):
         }
 
 
-def multiples(greatest):
+def multiples(greatest: int) -> dict[str, Ranges]:
     """The longer test splits of a task with one size: exactly 2, 4 and 6 times it."""
     sizes = [factor * greatest for factor in (2, 4, 6)]
     return {f"test_{size}": ((size, size),) for size in sizes}
@@ -86,6 +99,10 @@ class TaskBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     that counts.
     """
 
+    builder_config: TaskConfig
+    DESCRIPTION: str
+    WIDTHS: tuple[int, int]
+    sequences: Callable[..., Sequences]
     CITATION = _CITATION
     HOMEPAGE = "https://arxiv.org/abs/1410.5401"
     VERSION = tfds.core.Version("1.0.0")

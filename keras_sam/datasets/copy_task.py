@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_sam.datasets.builder import TaskBuilder, TaskConfig, multiples
+from keras_sam.datasets.builder import Ranges, TaskBuilder, TaskConfig, multiples
 from keras_sam.tasks.copy import copy_sequences
 
 _DESCRIPTION = """
@@ -47,11 +47,11 @@ class CopyTaskConfig(TaskConfig):
     max_length: int = 20
 
     @property
-    def ranges(self):
+    def ranges(self) -> Ranges:
         return ((1, self.max_length),)
 
     @property
-    def longer(self):
+    def longer(self) -> dict[str, Ranges]:
         return multiples(self.max_length)
 
 

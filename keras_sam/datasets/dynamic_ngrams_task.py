@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_sam.datasets.builder import TaskBuilder, TaskConfig, multiples
+from keras_sam.datasets.builder import Ranges, TaskBuilder, TaskConfig, multiples
 from keras_sam.tasks.dynamic_ngrams import dynamic_ngrams_sequences
 
 
@@ -33,11 +33,11 @@ class DynamicNgramsTaskConfig(TaskConfig):
     length: int = 200
 
     @property
-    def ranges(self):
+    def ranges(self) -> Ranges:
         return ((self.length, self.length),)
 
     @property
-    def longer(self):
+    def longer(self) -> dict[str, Ranges]:
         return multiples(self.length)
 
 

@@ -1,7 +1,9 @@
 """The characters of Omniglot as one array."""
 
+import os
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +15,11 @@ _ZIPS = {"train": "images_background.zip", "test": "images_evaluation.zip"}
 _SOURCE = "https://github.com/brendenlake/omniglot/tree/master/python"
 
 
-def omniglot_images(split, data=None, size=20):
+def omniglot_images(
+    split: Literal["train", "test"],
+    data: str | os.PathLike[str] | None = None,
+    size: int = 20,
+) -> np.ndarray:
     """The drawings of a split of Omniglot, ink 1 on paper 0.
 
     Args:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_sam.datasets.builder import TaskBuilder, TaskConfig, multiples
+from keras_sam.datasets.builder import Ranges, TaskBuilder, TaskConfig, multiples
 from keras_sam.tasks.order_recall import order_recall_sequences
 
 
@@ -34,11 +34,11 @@ class OrderRecallTaskConfig(TaskConfig):
     max_items: int = 20
 
     @property
-    def ranges(self):
+    def ranges(self) -> Ranges:
         return ((2, self.max_items),)
 
     @property
-    def longer(self):
+    def longer(self) -> dict[str, Ranges]:
         return multiples(self.max_items)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_sam.datasets.builder import TaskBuilder, TaskConfig, multiples
+from keras_sam.datasets.builder import Ranges, TaskBuilder, TaskConfig, multiples
 from keras_sam.tasks.priority_sort import priority_sort_sequences
 
 
@@ -33,11 +33,11 @@ class PrioritySortTaskConfig(TaskConfig):
     keys: int = 20
 
     @property
-    def ranges(self):
+    def ranges(self) -> Ranges:
         return ((self.keys, self.keys),)
 
     @property
-    def longer(self):
+    def longer(self) -> dict[str, Ranges]:
         return multiples(self.keys)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_sam.datasets.builder import TaskBuilder, TaskConfig
+from keras_sam.datasets.builder import Ranges, TaskBuilder, TaskConfig
 from keras_sam.tasks.repeat_copy import repeat_copy_sequences
 
 
@@ -35,15 +35,18 @@ class RepeatCopyTaskConfig(TaskConfig):
     max_repeats: int = 10
 
     @property
-    def ranges(self):
+    def ranges(self) -> Ranges:
         return ((1, self.max_length), (1, self.max_repeats))
 
     @property
-    def longer(self):
+    def longer(self) -> dict[str, Ranges]:
         length, repeats = self.max_length, self.max_repeats
         return {
-            f"test_length_{2 * length}": ((2 * length,) * 2, (repeats,) * 2),
-            f"test_repeats_{2 * repeats}": ((length,) * 2, (2 * repeats,) * 2),
+            f"test_length_{2 * length}": ((2 * length, 2 * length), (repeats, repeats)),
+            f"test_repeats_{2 * repeats}": (
+                (length, length),
+                (2 * repeats, 2 * repeats),
+            ),
         }
 
 

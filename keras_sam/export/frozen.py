@@ -19,6 +19,7 @@ from keras_sam.export.overlay import (
 )
 from keras_sam.export.streaming import Stream
 from keras_sam.index import get as get_index
+from keras_sam.index.base import Resources
 from keras_sam.ops.masks import where_active
 
 
@@ -62,8 +63,9 @@ class FrozenStream(Stream):
         self._access = tf.nest.map_structure(
             lambda value: tf.Variable(value, trainable=False), self._access
         )
-        self.resources.memory = self._memory.resources
-        self.resources.access = tf.nest.flatten(self._access)
+        self.resources = Resources(
+            memory=self._memory.resources, access=tf.nest.flatten(self._access)
+        )
 
     @property
     def fields(self):

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_sam.cells.sparse_memory import SparseMemory
+from keras_sam.index.base import Resources
 from keras_sam.ops.masks import where_active
 from keras_sam.ops.selection import distinct_top_k
 from keras_sam.ops.similarity import similarity
@@ -72,13 +73,12 @@ class FrozenMemory:
     def __init__(self, cell, state, index):
         self.slots, self.word_size = cell.memory_slots, cell.word_size
         order = tf.argsort(state.last_access[0, : self.slots], stable=True)
-        values = [state.memory[0], order, tf.argsort(order)]
+        parts = [state.memory[0], order, tf.argsort(order)]
         if cell.link_fields:
-            values += [state.link_ends[0], state.precedence]
+            parts += [state.link_ends[0], state.precedence]
         # Variables: constants would be part of the graph, which has to be small.
-        self.resources = tf.Module()
-        self.resources.parts = [tf.Variable(v, trainable=False) for v in values]
-        self.words, self.order, self.rank, *links = self.resources.parts
+        parts = [tf.Variable(part, trainable=False) for part in parts]
+        self.words, self.order, self.rank, *links = parts
         self.link_ends, self._precedence = links or (None, None)
         is_the_cells = type(index) is type(cell.index) and index.get_config() == (
             cell.index.get_config()
@@ -88,7 +88,7 @@ class FrozenMemory:
             directions = cell.query_directions()
             index_state = index.start(state.memory, self.slots, directions)
         self._index = index.freeze(self.words, cell.reads_per_head, index_state)
-        self.resources.index = self._index.resources
+        self.resources = Resources(parts=parts, index=self._index.resources)
 
     def search(self, queries, without):
         """Frozen slots like the queries, `[batch, heads, n]`.
@@ -153,7 +153,7 @@ class OverlayMemory(SparseMemory):
         return tf.gather(copies.slots, oldest, batch_dims=1)
 
     def gather(self, slots):
-        flat = tf.reshape(slots, (-1, math.prod(slots.shape[1:])))
+        flat = tf.reshape(slots, (-1, slots.shape[1:].num_elements()))
         self._copy(flat)
         copies = self.tensors.copies
         rows = tf.gather(copies.rows, _places(copies.slots, flat), batch_dims=1)

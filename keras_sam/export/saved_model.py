@@ -3,6 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,13 +14,20 @@ from keras_sam.arguments import check_boolean, check_folder, check_positive_inte
 from keras_sam.cells.sam import SAMCell
 from keras_sam.export.frozen import FrozenStream
 from keras_sam.export.streaming import Stream, recurrent_layers, run_model
+from keras_sam.index import IndexLike
+from keras_sam.index.base import Resources
+from keras_sam.options import TensorLike
 from keras_sam.recurrence import xla_off
 
 # Of the sequence that shows whether chunk by chunk gives what the whole gives.
 _TRIAL_STEPS, _TRIAL_SPLIT = 4, 1
 
 
-def prefill(model, inputs, states=None):
+def prefill(
+    model: keras.Model,
+    inputs: TensorLike | dict[str, TensorLike],
+    states: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Has a model read a long context, for `export_saved_model(memory=)`.
 
     Args:
@@ -54,8 +62,13 @@ def prefill(model, inputs, states=None):
 
 
 def export_saved_model(
-    model, path, version=None, streaming=True, memory=None, index=None
-):
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    version: int | None = None,
+    streaming: bool = True,
+    memory: dict[str, Any] | None = None,
+    index: IndexLike | None = None,
+) -> str:
     """Writes a SavedModel for TensorFlow Serving.
 
     It needs TensorFlow alone where it runs: neither keras_sam nor Keras nor XLA. The
@@ -164,9 +177,10 @@ def export_saved_model(
         if streaming:
             whole = signatures["serving_default"]
             signatures |= _streamed(call, inputs, streams, whole)
-    module = tf.Module(name="keras_sam")
-    module.weights = [variable.value for variable in model.variables]
-    module.starts = [stream.resources for stream in streams.values()]
+    module = Resources(
+        weights=[variable.value for variable in model.variables],
+        starts=[stream.resources for stream in streams.values()],
+    )
     return str(_save(module, path, version, signatures))
 
 

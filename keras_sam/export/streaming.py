@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_sam import _compat
+from keras_sam.index.base import Resources
 
 
 class Stream:
@@ -25,8 +26,7 @@ class Stream:
         self.layer = layer
         self._start = start and [tf.Variable(s, trainable=False) for s in start]
         # What a SavedModel has to hold besides the layer's weights.
-        self.resources = tf.Module()
-        self.resources.start = self._start
+        self.resources = Resources(start=self._start)
 
     def initial_state(self, batch_size):
         """The states before the first step: a dictionary of tensors."""

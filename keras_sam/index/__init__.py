@@ -1,11 +1,15 @@
 """Lookups of the words most like a query, interchangeable."""
 
+from typing import Any, Literal
+
 import keras
 
 from keras_sam.index.base import Index
 from keras_sam.index.exact import Exact
 from keras_sam.index.lsh import LSH
 from keras_sam.index.scann import ScaNN
+
+IndexLike = Literal["auto", "exact", "lsh", "scann"] | dict[str, Any] | Index
 
 _BY_NAME = {"exact": Exact, "lsh": LSH, "scann": ScaNN}
 
@@ -15,7 +19,7 @@ _BY_NAME = {"exact": Exact, "lsh": LSH, "scann": ScaNN}
 EXACT_UP_TO = 2**16
 
 
-def get(identifier, memory_slots=None):
+def get(identifier: IndexLike, memory_slots: int | None = None) -> Index:
     """An index by its name, from its configuration, or as it is.
 
     Args:

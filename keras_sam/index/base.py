@@ -1,8 +1,11 @@
 """What every index can do."""
 
 import abc
+from typing import Any, Self
 
 import tensorflow as tf
+
+from keras_sam.options import Update
 
 # An index that is not exact is asked for so many more, if some do not count.
 OVERFETCH = 28
@@ -27,11 +30,11 @@ class Index(abc.ABC):
     supports_export = True
 
     @abc.abstractmethod
-    def state_size(self, memory_slots, word_size):
+    def state_size(self, memory_slots: int, word_size: int) -> int:
         """How many numbers a sequence's state takes: an integer."""
 
     @abc.abstractmethod
-    def reset(self, memory, given_rows):
+    def reset(self, memory: tf.Tensor, given_rows: int) -> tf.Tensor:
         """The state for a memory of which only the first rows have been written.
 
         Args:
@@ -43,7 +46,9 @@ class Index(abc.ABC):
             Tensor `[batch, state_size]`.
         """
 
-    def start(self, memory, given_rows, directions):
+    def start(
+        self, memory: tf.Tensor, given_rows: int, directions: tf.Tensor | None
+    ) -> tf.Tensor:
         """The state that `reset` gives, from an index that knows the queries.
 
         A cell calls this. An index that makes no use of the directions, which is the
@@ -62,8 +67,13 @@ class Index(abc.ABC):
 
     @abc.abstractmethod
     def insert(
-        self, state, slots, rows, active=None, update=tf.tensor_scatter_nd_update
-    ):
+        self,
+        state: tf.Tensor,
+        slots: tf.Tensor,
+        rows: tf.Tensor,
+        active: tf.Tensor | None = None,
+        update: Update = tf.tensor_scatter_nd_update,
+    ) -> tf.Tensor:
         """The state once some slots have got new words.
 
         Args:
@@ -80,7 +90,9 @@ class Index(abc.ABC):
         """
 
     @abc.abstractmethod
-    def search(self, state, memory, queries, count):
+    def search(
+        self, state: tf.Tensor, memory: tf.Tensor, queries: tf.Tensor, count: int
+    ) -> tf.Tensor:
         """The slots whose words have the largest cosine similarity to the queries.
 
         Args:
@@ -93,7 +105,14 @@ class Index(abc.ABC):
             Integer tensor `[batch, heads, K]`, different slots, the most alike first.
         """
 
-    def search_without(self, state, memory, queries, count, without):
+    def search_without(
+        self,
+        state: tf.Tensor,
+        memory: tf.Tensor,
+        queries: tf.Tensor,
+        count: int,
+        without: tf.Tensor,
+    ) -> tf.Tensor:
         """The same without some slots; or enough that others are left without them.
 
         Args:
@@ -109,7 +128,9 @@ class Index(abc.ABC):
         count = min(count + OVERFETCH, memory.shape[1])
         return self.search(state, memory, queries, count)
 
-    def freeze(self, memory, count, state=None):
+    def freeze(
+        self, memory: tf.Variable, count: int, state: tf.Tensor | None = None
+    ) -> Any:
         """How words are found in a memory that does not change, in a SavedModel.
 
         Args:
@@ -124,7 +145,7 @@ class Index(abc.ABC):
         """
         return FrozenIndex(self, memory, count, state)
 
-    def check_export(self, name):
+    def check_export(self, name: str) -> None:
         """Refuses to become part of a SavedModel if it cannot.
 
         Args:
@@ -142,13 +163,22 @@ class Index(abc.ABC):
                 f"(`set_weights`). Received: an index of class {type(self).__name__}"
             )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
+
+
+class Resources(tf.Module):
+    """What a SavedModel has to hold, by any names."""
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(name="keras_sam")
+        for name, part in parts.items():
+            setattr(self, name, part)
 
 
 class FrozenIndex:
@@ -159,8 +189,8 @@ class FrozenIndex:
             words = tf.convert_to_tensor(memory)[tf.newaxis]
             state = index.reset(words, memory.shape[0])
         self._index, self._memory, self._count = index, memory, count
-        self.resources = tf.Module()
-        self.resources.state = self._state = tf.Variable(state, trainable=False)
+        self._state = tf.Variable(state, trainable=False)
+        self.resources = Resources(state=self._state)
 
     def search(self, queries, without):
         def search_one(each):

@@ -8,6 +8,7 @@ from keras_sam.index.base import Index
 from keras_sam.ops.content import NORM_EPSILON
 from keras_sam.ops.selection import MAX_BLOCK, block_size, blockwise_top_k
 from keras_sam.ops.sparse import batch_indices
+from keras_sam.options import Update
 
 # Up to so many words a search computes all similarities; above, the state keeps the
 # words at length one.
@@ -43,10 +44,10 @@ class Exact(Index):
     is_exact = True
     supports_jit = True
 
-    def state_size(self, memory_slots, word_size):
+    def state_size(self, memory_slots: int, word_size: int) -> int:
         return word_size * _columns(memory_slots) if memory_slots > MAX_UNKEPT else 1
 
-    def reset(self, memory, given_rows):
+    def reset(self, memory: tf.Tensor, given_rows: int) -> tf.Tensor:
         if memory.shape[1] <= MAX_UNKEPT:
             return tf.fill((tf.shape(memory)[0], 1), tf.cast(given_rows, memory.dtype))
         slots, word_size = memory.shape[1:]
@@ -59,8 +60,13 @@ class Exact(Index):
         return units + tf.cast(given_rows, memory.dtype) * used
 
     def insert(
-        self, state, slots, rows, active=None, update=tf.tensor_scatter_nd_update
-    ):
+        self,
+        state: tf.Tensor,
+        slots: tf.Tensor,
+        rows: tf.Tensor,
+        active: tf.Tensor | None = None,
+        update: Update = tf.tensor_scatter_nd_update,
+    ) -> tf.Tensor:
         needed = tf.reduce_max(slots, axis=-1, keepdims=True) + 1
         if active is not None:
             needed = tf.where(active[:, tf.newaxis], needed, 0)
@@ -80,10 +86,19 @@ class Exact(Index):
         values = tf.concat([tf.reshape(_unit(rows), flat), used], axis=1)
         return update(state, batch_indices(places), values)
 
-    def search(self, state, memory, queries, count):
+    def search(
+        self, state: tf.Tensor, memory: tf.Tensor, queries: tf.Tensor, count: int
+    ) -> tf.Tensor:
         return self.search_without(state, memory, queries, count, None)
 
-    def search_without(self, state, memory, queries, count, without):
+    def search_without(
+        self,
+        state: tf.Tensor,
+        memory: tf.Tensor,
+        queries: tf.Tensor,
+        count: int,
+        without: tf.Tensor | None,
+    ) -> tf.Tensor:
         slots, word_size = memory.shape[1:]
         columns, queries = _columns(slots), tf.stop_gradient(queries)
         counts = tf.tile(

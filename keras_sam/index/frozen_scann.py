@@ -2,6 +2,7 @@
 
 import math
 import uuid
+from typing import Any
 
 import tensorflow as tf
 
@@ -18,8 +19,7 @@ class FrozenScaNN:
     """
 
     def __init__(self, settings, memory, count):
-        from scann.scann_ops.py import scann_ops
-
+        scann_ops = _import_scann()
         self._create = scann_ops.tensors_to_scann
         self._search = scann_ops.scann_search_batched
         self._count = count
@@ -63,3 +63,9 @@ class FrozenScaNN:
         slots, _ = self._search(handle, flat, self._count, -1, -1, False)
         slots = tf.reshape(slots, (-1, queries.shape[1], self._count))
         return tf.cast(slots, tf.int32)
+
+
+def _import_scann() -> Any:
+    from scann.scann_ops.py import scann_ops
+
+    return scann_ops

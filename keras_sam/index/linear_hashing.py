@@ -7,21 +7,23 @@ in use, with `2^L <= B < 2^(L+1)`, the bucket of a code is `code mod 2^(L+1)`, o
 from 0 on, gives table `k mod T` its bucket `k // T + 1`.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
+
+from keras_sam.options import TensorLike
 
 
 class Splits(NamedTuple):
     """The splits of a step; all parts `[batch, splits]`."""
 
-    tables: Any  # integers
-    sources: Any  # the bucket that is split
-    targets: Any  # the new bucket
-    happen: Any  # booleans: the others are not due
+    tables: tf.Tensor  # integers
+    sources: tf.Tensor  # the bucket that is split
+    targets: tf.Tensor  # the new bucket
+    happen: tf.Tensor  # booleans: the others are not due
 
 
-def due_splits(done, wanted, tables, most):
+def due_splits(done: tf.Tensor, wanted: tf.Tensor, tables: int, most: int) -> Splits:
     """The next splits of some tables.
 
     Args:
@@ -40,7 +42,7 @@ def due_splits(done, wanted, tables, most):
     return Splits(numbers % tables, sources, targets, numbers < wanted)
 
 
-def buckets_in_use(done, tables):
+def buckets_in_use(done: tf.Tensor, tables: int) -> tf.Tensor:
     """How many buckets each table has after so many splits.
 
     Args:
@@ -53,7 +55,7 @@ def buckets_in_use(done, tables):
     return 1 + (done + tables - 1 - tf.range(tables)) // tables
 
 
-def bucket_of(codes, buckets):
+def bucket_of(codes: tf.Tensor, buckets: TensorLike) -> tf.Tensor:
     """The bucket that a code belongs to.
 
     Args:

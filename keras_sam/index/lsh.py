@@ -1,6 +1,7 @@
 """Approximate search by hashing, at a cost that does not grow with the memory."""
 
 import itertools
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -13,6 +14,7 @@ from keras_sam.index.lsh_state import LARGEST, Layout, State
 from keras_sam.index.planes import draw_planes, side_bits
 from keras_sam.ops.selection import distinct_top_k
 from keras_sam.ops.similarity import similarity
+from keras_sam.options import Update
 
 # A query crosses so many of the planes nearest to it, at most.
 NEAREST = 10
@@ -87,7 +89,14 @@ class LSH(Index):
 
     supports_jit = True
 
-    def __init__(self, tables=6, bucket_size=64, probes=16, reordering=256, seed=0):
+    def __init__(
+        self,
+        tables: int = 6,
+        bucket_size: int = 64,
+        probes: int = 16,
+        reordering: int = 256,
+        seed: int = 0,
+    ) -> None:
         self.tables = check_positive_integer("tables", tables)
         self.bucket_size = check_positive_integer("bucket_size", bucket_size)
         self.probes = check_positive_integer("probes", probes)
@@ -104,13 +113,15 @@ class LSH(Index):
                     f"Received: {name}={getattr(self, name)!r}"
                 )
 
-    def state_size(self, memory_slots, word_size):
+    def state_size(self, memory_slots: int, word_size: int) -> int:
         return self._layout(memory_slots, word_size).size
 
-    def reset(self, memory, given_rows):
+    def reset(self, memory: tf.Tensor, given_rows: int) -> tf.Tensor:
         return self.start(memory, given_rows)
 
-    def start(self, memory, given_rows, directions=None):
+    def start(
+        self, memory: tf.Tensor, given_rows: int, directions: tf.Tensor | None = None
+    ) -> tf.Tensor:
         slots, word_size = memory.shape[1:]
         layout = self._layout(slots, word_size)
         if directions is None:
@@ -130,25 +141,32 @@ class LSH(Index):
         return tf.ensure_shape(state.tensor, (memory.shape[0], layout.size))
 
     def insert(
-        self, state, slots, rows, active=None, update=tf.tensor_scatter_nd_update
-    ):
+        self,
+        state: tf.Tensor,
+        slots: tf.Tensor,
+        rows: tf.Tensor,
+        active: tf.Tensor | None = None,
+        update: Update = tf.tensor_scatter_nd_update,
+    ) -> tf.Tensor:
         if active is None:
             active = tf.fill((tf.shape(slots)[0],), True)
         layout = Layout.of_size(
             self.tables, self.bucket_size, state.shape[1], rows.shape[-1]
         )
-        state = State(state, layout)
-        return lsh_insert.insert(state, slots, rows, active, update).tensor
+        parts = State(state, layout)
+        return lsh_insert.insert(parts, slots, rows, active, update).tensor
 
-    def search(self, state, memory, queries, count):
+    def search(
+        self, state: tf.Tensor, memory: tf.Tensor, queries: tf.Tensor, count: int
+    ) -> tf.Tensor:
         memory, queries = tf.stop_gradient(memory), tf.stop_gradient(queries)
         slots, word_size = memory.shape[1:]
         layout = self._layout(slots, word_size)
-        state = State(state, layout)
-        spare = tf.minimum(state.part(layout.used), slots - count)
-        found = self._candidates(state, queries)
+        parts = State(state, layout)
+        spare = tf.minimum(parts.part(layout.used), slots - count)
+        found = self._candidates(parts, queries)
         found = tf.where(found < 0, spare[:, tf.newaxis], found)
-        recent = state.part(layout.recent, layout.listed) - 1
+        recent = parts.part(layout.recent, layout.listed) - 1
         recent = tf.where(recent < 0, spare, recent)
         others = tf.concat([recent, spare + tf.range(count)], axis=1)[:, tf.newaxis]
         scores = [
@@ -160,7 +178,7 @@ class LSH(Index):
             tf.concat(scores, axis=-1), tf.concat([found, others], axis=-1), count
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "tables": self.tables,
             "bucket_size": self.bucket_size,
@@ -170,7 +188,7 @@ class LSH(Index):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         # Tables of a fixed number of buckets had `2**bits` of them.
         return cls(**{name: config[name] for name in config if name != "bits"})
 

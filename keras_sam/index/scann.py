@@ -4,6 +4,7 @@ import math
 import secrets
 import threading
 import weakref
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from keras_sam.index.base import OVERFETCH, Index
 from keras_sam.ops.content import NORM_EPSILON
 from keras_sam.ops.selection import distinct_top_k
 from keras_sam.ops.similarity import similarity
+from keras_sam.options import Update
 
 # What the searchers that wait for their states may take together.
 CACHE_BYTES = 2**31
@@ -90,11 +92,11 @@ class ScaNN(Index):
 
     def __init__(
         self,
-        brute_force_up_to=4096,
-        leaves_to_search=128,
-        reordering=256,
-        retrain_every=None,
-    ):
+        brute_force_up_to: int = 4096,
+        leaves_to_search: int = 128,
+        reordering: int = 256,
+        retrain_every: int | None = None,
+    ) -> None:
         self.brute_force_up_to = check_positive_integer(
             "brute_force_up_to", brute_force_up_to, minimum=SMALLEST_TREE
         )
@@ -107,7 +109,7 @@ class ScaNN(Index):
         self.retrain_every = retrain_every
         _import_scann()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "brute_force_up_to": self.brute_force_up_to,
             "leaves_to_search": self.leaves_to_search,
@@ -115,18 +117,23 @@ class ScaNN(Index):
             "retrain_every": self.retrain_every,
         }
 
-    def state_size(self, memory_slots, word_size):
+    def state_size(self, memory_slots: int, word_size: int) -> int:
         return 4
 
-    def reset(self, memory, given_rows):
+    def reset(self, memory: tf.Tensor, given_rows: int) -> tf.Tensor:
         _refuse_xla()
         batch = tf.shape(memory)[0]
         state = tf.numpy_function(_new_states, (batch, given_rows), tf.int32)
         return tf.cast(tf.ensure_shape(state, (memory.shape[0], 4)), memory.dtype)
 
     def insert(
-        self, state, slots, rows, active=None, update=tf.tensor_scatter_nd_update
-    ):
+        self,
+        state: tf.Tensor,
+        slots: tf.Tensor,
+        rows: tf.Tensor,
+        active: tf.Tensor | None = None,
+        update: Update = tf.tensor_scatter_nd_update,
+    ) -> tf.Tensor:
         _refuse_xla()
         if active is None:
             active = tf.fill((tf.shape(slots)[0],), True)
@@ -134,7 +141,9 @@ class ScaNN(Index):
         new = tf.numpy_function(self._insert, (state, slots, rows, active), tf.int32)
         return tf.cast(tf.ensure_shape(new, state.shape), state.dtype)
 
-    def search(self, state, memory, queries, count):
+    def search(
+        self, state: tf.Tensor, memory: tf.Tensor, queries: tf.Tensor, count: int
+    ) -> tf.Tensor:
         _refuse_xla()
         memory, queries = tf.stop_gradient(memory), tf.stop_gradient(queries)
         batch, heads = tf.shape(queries)[0], queries.shape[1]
@@ -164,7 +173,9 @@ class ScaNN(Index):
         rows = tf.gather(memory, candidates, batch_dims=1)
         return distinct_top_k(similarity(queries, rows), candidates, count)
 
-    def freeze(self, memory, count, state=None):
+    def freeze(
+        self, memory: tf.Variable, count: int, state: tf.Tensor | None = None
+    ) -> Any:
         # ScaNN's operations for TensorFlow are needed here alone.
         from keras_sam.index.frozen_scann import FrozenScaNN
 
@@ -348,7 +359,7 @@ class _Cache:
         """The searcher at the version `token`, or None."""
         with self._lock:
             searcher = self._by_token.get(token)
-            if searcher not in self._waiting:
+            if searcher is None or searcher not in self._waiting:
                 return None
             self._bytes -= self._waiting.pop(searcher)
             for given_up in searcher.go_back(token):
@@ -378,7 +389,7 @@ class _Cache:
 _cache = _Cache()
 
 
-def _import_scann():
+def _import_scann() -> Any:
     try:
         from scann.scann_ops.py import scann_ops_pybind
     except (ImportError, tf.errors.NotFoundError) as error:
@@ -391,7 +402,7 @@ def _import_scann():
     return scann_ops_pybind
 
 
-def _builder(word_size):
+def _builder(word_size) -> Any:
     none = np.zeros((0, word_size), "float32")
     return _import_scann().builder(none, 1, "dot_product")
 

@@ -1,6 +1,8 @@
 """What the memory layers share: `keras.layers.RNN` around one memory cell."""
 
 import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -8,8 +10,12 @@ import tensorflow as tf
 from keras_sam import checks
 from keras_sam._compat import in_xla, no_automatic_dependency_tracking
 from keras_sam.arguments import check_option, current_config, full_precision_policy
+from keras_sam.cells.base import MemoryCell
 from keras_sam.layers.stream import StreamState
+from keras_sam.options import BatchSize, Config, DType, JitCompile, Shape, TensorLike
 from keras_sam.recurrence import is_xla_off, operation_for
+
+Keep = dict[str, Callable[[Any], tf.Tensor]]
 
 _LAYER_ARGUMENTS = ("name", "trainable", "activity_regularizer")
 
@@ -90,7 +96,9 @@ class MemoryRNN(keras.layers.RNN):
     TensorShape([2, 8])
     """
 
-    cell_class = None
+    cell_class: type[MemoryCell]
+    states: Any
+    input_spec: Any
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -101,17 +109,17 @@ class MemoryRNN(keras.layers.RNN):
 
     def __init__(
         self,
-        *cell_arguments,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        zero_output_for_mask=False,
-        jit_compile="auto",
-        dtype=None,
-        **kwargs,
-    ):
+        *cell_arguments: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        jit_compile: JitCompile = "auto",
+        dtype: DType = None,
+        **kwargs: Any,
+    ) -> None:
         dtype = full_precision_policy(dtype)
         layer_kwargs = {
             name: kwargs.pop(name) for name in _LAYER_ARGUMENTS if name in kwargs
@@ -122,6 +130,7 @@ class MemoryRNN(keras.layers.RNN):
             trainable=layer_kwargs.get("trainable", True),
             **kwargs,
         )
+        self.cell: MemoryCell  # Keras sets it.
         super().__init__(
             cell,
             return_sequences=return_sequences,
@@ -137,14 +146,19 @@ class MemoryRNN(keras.layers.RNN):
             "jit_compile", jit_compile, ("auto", True, False)
         )
         self.input_spec = keras.layers.InputSpec(ndim=3)
+        self._check_jit_compile()
+        self._operations = {}
+
+    def _check_jit_compile(self):
         if self.jit_compile is True and self.unroll:
             raise ValueError(
                 "`jit_compile=True` needs unroll=False: XLA compiles the loop. "
                 "Received: unroll=True"
             )
-        self._operations = {}
 
-    def get_initial_state(self, batch_size, memory=None):
+    def get_initial_state(
+        self, batch_size: BatchSize, memory: TensorLike | None = None
+    ) -> list[tf.Tensor]:
         """The state before the first step, as a flat list of tensors.
 
         Args:
@@ -157,7 +171,7 @@ class MemoryRNN(keras.layers.RNN):
         """
         return self.cell.get_initial_state(batch_size, memory=memory)
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Start the sequences of a stateful layer again, from the initial state.
 
         The stream of a stateful layer is in `states`: a variable `[batch, size]` for
@@ -213,12 +227,14 @@ class MemoryRNN(keras.layers.RNN):
             for variable, value in zip(self.states, initial_state, strict=True)
         ]
 
-    def build(self, sequences_shape, initial_state_shape=None):
+    def build(self, sequences_shape: Shape, initial_state_shape: Any = None) -> None:
         super().build(sequences_shape)
         features = sequences_shape[-1]
         self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: features})
 
-    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+    def compute_output_shape(
+        self, sequences_shape: Shape, initial_state_shape: Any = None
+    ) -> Any:
         if initial_state_shape is not None:
             checks.check_state_sizes(
                 self.cell.state_size, initial_state_shape, sequences_shape[0]
@@ -226,8 +242,12 @@ class MemoryRNN(keras.layers.RNN):
         return super().compute_output_shape(sequences_shape)
 
     def compute_output_spec(
-        self, sequences, initial_state=None, mask=None, training=False
-    ):
+        self,
+        sequences: Any,
+        initial_state: Any = None,
+        mask: Any = None,
+        training: bool = False,
+    ) -> Any:
         # What `call` checks, for symbolic tensors.
         checks.check_sequences(sequences)
         if mask is not None:
@@ -238,7 +258,13 @@ class MemoryRNN(keras.layers.RNN):
             sequences, initial_state=initial_state, mask=mask, training=training
         )
 
-    def call(self, sequences, initial_state=None, mask=None, training=False):
+    def call(
+        self,
+        sequences: TensorLike,
+        initial_state: Sequence[TensorLike] | None = None,
+        mask: TensorLike | None = None,
+        training: bool = False,
+    ) -> Any:
         sequences = checks.as_sequences(sequences, self.compute_dtype)
         mask = checks.as_mask(mask, sequences)
         if initial_state is not None:
@@ -255,19 +281,25 @@ class MemoryRNN(keras.layers.RNN):
         )
 
     @property
-    def compiles_itself(self):
+    def compiles_itself(self) -> bool:
         """Whether XLA compiles the layer's sequences, whatever the model does."""
         return self.jit_compile is True
 
     @property
-    def runs_itself(self):
+    def runs_itself(self) -> bool:
         """Whether the layer's sequences are an `Operation`.
 
         Else the loop of `keras.layers.RNN` runs them.
         """
         return self.compiles_itself and not is_xla_off()
 
-    def inner_loop(self, sequences, initial_state, mask, training=False):
+    def inner_loop(
+        self,
+        sequences: tf.Tensor,
+        initial_state: Any,
+        mask: tf.Tensor | None,
+        training: bool = False,
+    ) -> Any:
         if not self.runs_itself:
             return super().inner_loop(sequences, initial_state, mask, training)
         if self.go_backwards:
@@ -285,7 +317,12 @@ class MemoryRNN(keras.layers.RNN):
             self._operations[jit_compile] = operation_for(self, jit_compile)
         return self._operations[jit_compile]
 
-    def trace(self, inputs, initial_state=None, keep=None):
+    def trace(
+        self,
+        inputs: TensorLike,
+        initial_state: Sequence[TensorLike] | None = None,
+        keep: Keep | None = None,
+    ) -> dict[str, Any]:
         """What the memory does with a batch of sequences, step by step.
 
         Runs the cell eagerly, in inference mode; meant for looking, plotting
@@ -347,7 +384,7 @@ class MemoryRNN(keras.layers.RNN):
             name: tf.stack([step[name] for step in steps], axis=1) for name in steps[0]
         }
 
-    def get_config(self):
+    def get_config(self) -> Config:
         cell_config = self.cell.get_config()
         for name in ("name", "trainable", "dtype"):
             cell_config.pop(name)
@@ -365,5 +402,5 @@ class MemoryRNN(keras.layers.RNN):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return cls(**current_config(cls.cell_class, config))

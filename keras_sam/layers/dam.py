@@ -1,9 +1,12 @@
 """Dense Access Memory as a layer."""
 
+from typing import TYPE_CHECKING, Unpack
+
 import keras
 
 from keras_sam.cells.dam import DAMCell
 from keras_sam.layers.base import MemoryRNN
+from keras_sam.options import Controller, InitialReadVectors, LayerOptions
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -29,3 +32,19 @@ class DAM(MemoryRNN):
     """
 
     cell_class = DAMCell
+
+    if TYPE_CHECKING:  # At run time `MemoryRNN` hands what is given to the cell.
+
+        def __init__(
+            self,
+            units: int,
+            memory_slots: int = 128,
+            word_size: int = 32,
+            read_heads: int = 4,
+            write_heads: int = 1,
+            discount: float = 0.99,
+            controller: Controller = "lstm",
+            initial_read_vectors: InitialReadVectors = "zeros",
+            **kwargs: Unpack[LayerOptions],
+        ) -> None:
+            self.cell: DAMCell

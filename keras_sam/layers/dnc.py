@@ -1,9 +1,12 @@
 """The Differentiable Neural Computer as a layer."""
 
+from typing import TYPE_CHECKING, Unpack
+
 import keras
 
 from keras_sam.cells.dnc import DNCCell
 from keras_sam.layers.base import MemoryRNN
+from keras_sam.options import Controller, InitialReadVectors, LayerOptions
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -29,3 +32,25 @@ class DNC(MemoryRNN):
     """
 
     cell_class = DNCCell
+
+    if TYPE_CHECKING:  # At run time `MemoryRNN` hands what is given to the cell.
+
+        def __init__(
+            self,
+            units: int,
+            memory_slots: int = 128,
+            word_size: int = 20,
+            read_heads: int = 4,
+            controller: Controller = "lstm",
+            deallocate: bool = False,
+            link_gradients: bool = True,
+            initial_read_vectors: InitialReadVectors = "zeros",
+            *,
+            key_masks: bool = False,
+            mask_min: float = 0.0,
+            link_sharpening: bool = False,
+            bypass_dropout: float = 0.0,
+            normalize_interface: bool = False,
+            **kwargs: Unpack[LayerOptions],
+        ) -> None:
+            self.cell: DNCCell

@@ -1,9 +1,12 @@
 """The Neural Turing Machine as a layer."""
 
+from typing import TYPE_CHECKING, Literal, Unpack
+
 import keras
 
 from keras_sam.cells.ntm import NTMCell
 from keras_sam.layers.base import MemoryRNN
+from keras_sam.options import Controller, InitialReadVectors, LayerOptions
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -35,3 +38,20 @@ class NTM(MemoryRNN):
     """
 
     cell_class = NTMCell
+
+    if TYPE_CHECKING:  # At run time `MemoryRNN` hands what is given to the cell.
+
+        def __init__(
+            self,
+            units: int,
+            memory_slots: int = 128,
+            word_size: int = 20,
+            read_heads: int = 1,
+            write_heads: int = 1,
+            controller: Controller = "lstm",
+            shift_range: int = 1,
+            initial_addressing: Literal["learned", "first_slot"] = "learned",
+            initial_read_vectors: InitialReadVectors = "learned",
+            **kwargs: Unpack[LayerOptions],
+        ) -> None:
+            self.cell: NTMCell

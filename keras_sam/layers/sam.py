@@ -1,11 +1,21 @@
 """Sparse Access Memory as a layer."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Unpack
+
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_sam import index as indexes
 from keras_sam.cells.sam import SAMCell
-from keras_sam.layers.base import MemoryRNN
+from keras_sam.layers.base import Keep, MemoryRNN
+from keras_sam.options import (
+    Controller,
+    InitialReadVectors,
+    SparseLayerOptions,
+    TensorLike,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -44,10 +54,28 @@ class SAM(MemoryRNN):
     TensorShape([2, 5, 4, 65536])
     """
 
-    cell_class = SAMCell
+    cell_class: type[SAMCell] = SAMCell
 
-    def __init__(self, *cell_arguments, **kwargs):
-        super().__init__(*cell_arguments, **kwargs)
+    if TYPE_CHECKING:  # At run time `MemoryRNN` hands what is given to the cell.
+
+        def __init__(
+            self,
+            units: int,
+            memory_slots: int = 65536,
+            word_size: int = 32,
+            read_heads: int = 4,
+            write_heads: int = 1,
+            reads_per_head: int = 4,
+            index: indexes.IndexLike = "auto",
+            usage_threshold: float = 0.005,
+            controller: Controller = "lstm",
+            initial_read_vectors: InitialReadVectors = "zeros",
+            **kwargs: Unpack[SparseLayerOptions],
+        ) -> None:
+            self.cell: SAMCell
+
+    def _check_jit_compile(self):
+        super()._check_jit_compile()
         if self.jit_compile is True and not self.cell.index.supports_jit:
             raise ValueError(
                 "`jit_compile=True` needs an index that XLA can compile. "
@@ -55,15 +83,20 @@ class SAM(MemoryRNN):
             )
 
     @property
-    def compiles_itself(self):
+    def compiles_itself(self) -> bool:
         can_compile = self.cell.index.supports_jit and not self.unroll
         return can_compile and self.jit_compile is not False
 
     @property
-    def runs_itself(self):
+    def runs_itself(self) -> bool:
         return not self.unroll
 
-    def trace(self, inputs, initial_state=None, keep=None):
+    def trace(
+        self,
+        inputs: TensorLike,
+        initial_state: Sequence[TensorLike] | None = None,
+        keep: Keep | None = None,
+    ) -> dict[str, Any]:
         """What the memory does with a batch of sequences, step by step.
 
         Runs the cell eagerly, in inference mode; meant for looking, plotting

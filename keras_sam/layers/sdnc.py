@@ -1,9 +1,13 @@
 """The Sparse Differentiable Neural Computer as a layer."""
 
+from typing import TYPE_CHECKING, Unpack
+
 import keras
 
+from keras_sam import index as indexes
 from keras_sam.cells.sdnc import SDNCCell
 from keras_sam.layers.sam import SAM
+from keras_sam.options import Controller, InitialReadVectors, SparseLayerOptions
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -41,3 +45,28 @@ class SDNC(SAM):
     """
 
     cell_class = SDNCCell
+
+    if TYPE_CHECKING:  # At run time `MemoryRNN` hands what is given to the cell.
+
+        def __init__(
+            self,
+            units: int,
+            memory_slots: int = 65536,
+            word_size: int = 32,
+            read_heads: int = 4,
+            write_heads: int = 1,
+            reads_per_head: int = 4,
+            links_per_slot: int = 8,
+            *,
+            index: indexes.IndexLike = "auto",
+            usage_threshold: float = 0.005,
+            controller: Controller = "lstm",
+            initial_read_vectors: InitialReadVectors = "zeros",
+            key_masks: bool = False,
+            mask_min: float = 0.0,
+            link_sharpening: bool = False,
+            bypass_dropout: float = 0.0,
+            normalize_interface: bool = False,
+            **kwargs: Unpack[SparseLayerOptions],
+        ) -> None:
+            self.cell: SDNCCell

@@ -1,10 +1,13 @@
 """Sentences as vectors: sums over their words."""
 
+from typing import Any, Literal
+
 import keras
 from keras import ops
 
 from keras_sam.arguments import check_option, check_positive_integer
 from keras_sam.checks import check_numbers
+from keras_sam.options import Constraint, Initializer, Regularizer, Shape
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -56,14 +59,14 @@ class SentenceEmbedding(keras.layers.Layer):
 
     def __init__(
         self,
-        vocabulary_size,
-        units,
-        position="mask",
-        embeddings_initializer=None,
-        embeddings_regularizer=None,
-        embeddings_constraint=None,
-        **kwargs,
-    ):
+        vocabulary_size: int,
+        units: int,
+        position: Literal["mask", "table"] | None = "mask",
+        embeddings_initializer: Initializer | None = None,
+        embeddings_regularizer: Regularizer = None,
+        embeddings_constraint: Constraint = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.vocabulary_size = check_positive_integer(
             "vocabulary_size", vocabulary_size
@@ -78,7 +81,7 @@ class SentenceEmbedding(keras.layers.Layer):
         # Integers enter, which a float dtype would round.
         self.autocast = False
 
-    def build(self, words_shape):
+    def build(self, words_shape: Shape) -> None:
         positions = words_shape[-1]
         if positions is None:
             raise ValueError(
@@ -100,7 +103,7 @@ class SentenceEmbedding(keras.layers.Layer):
                 shape=(positions, self.units), name="factors", initializer="ones"
             )
 
-    def call(self, words):
+    def call(self, words: Any) -> Any:
         check_numbers("words", words)
         words = ops.cast(words, "int32")
         rows = words
@@ -109,16 +112,18 @@ class SentenceEmbedding(keras.layers.Layer):
         vectors = ops.take(self.embeddings, rows, axis=0)
         if self.position == "mask":
             vectors *= self.factors
-        is_word = ops.cast(ops.not_equal(words, 0), vectors.dtype)
+        # Keras's types have None among what the functions of its backends return.
+        dtype = vectors.dtype  # pyright: ignore[reportOptionalMemberAccess]
+        is_word = ops.cast(ops.not_equal(words, 0), dtype)
         return ops.sum(vectors * ops.expand_dims(is_word, -1), axis=-2)
 
-    def compute_mask(self, words, mask=None):
+    def compute_mask(self, words: Any, mask: Any = None) -> Any:
         return ops.any(ops.not_equal(words, 0), axis=-1)
 
-    def compute_output_shape(self, words_shape):
+    def compute_output_shape(self, words_shape: Shape) -> Shape:
         return (*words_shape[:-1], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "vocabulary_size": self.vocabulary_size,

@@ -1,11 +1,13 @@
 """The number of each step, as features."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.options import Shape
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -43,21 +45,21 @@ class SinePositions(keras.layers.Layer):
     array([0. , 1. , 0.7, 0. , 0.7], dtype=float32)
     """
 
-    def __init__(self, waves=7, **kwargs):
+    def __init__(self, waves: int = 7, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.waves = check_positive_integer("waves", waves)
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.supports_masking = True
 
-    def call(self, sequences):
+    def call(self, sequences: Any) -> Any:
         steps = ops.cumsum(ops.ones_like(sequences[..., :1]), axis=1) - 1.0
         lengths = [4.0 * 2.0**k for k in range(self.waves)]
         angles = 2.0 * math.pi * steps / ops.convert_to_tensor(lengths, steps.dtype)
         return ops.concatenate([sequences, ops.sin(angles), ops.cos(angles)], axis=-1)
 
-    def compute_output_shape(self, sequences_shape):
+    def compute_output_shape(self, sequences_shape: Shape) -> Shape:
         *leading, features = sequences_shape
         return (*leading, features + 2 * self.waves)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "waves": self.waves}

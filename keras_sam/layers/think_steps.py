@@ -1,10 +1,13 @@
 """Steps of thought: a recurrent layer gets more than one step for an input."""
 
+from typing import Any, Literal
+
 import keras
 import tensorflow as tf
 
 from keras_sam import checks
 from keras_sam.arguments import check_option, check_positive_integer
+from keras_sam.options import Shape, TensorLike
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -58,7 +61,13 @@ class ThinkSteps(keras.layers.Wrapper):
     TensorShape([1, 4, 8])
     """
 
-    def __init__(self, layer, max_steps=3, inputs="repeat", **kwargs):
+    def __init__(
+        self,
+        layer: keras.layers.RNN,
+        max_steps: int = 3,
+        inputs: Literal["repeat", "blank"] = "repeat",
+        **kwargs: Any,
+    ) -> None:
         is_recurrent = isinstance(layer, keras.layers.RNN)
         if not is_recurrent or not layer.return_sequences:
             raise ValueError(
@@ -76,7 +85,7 @@ class ThinkSteps(keras.layers.Wrapper):
         self.inputs = check_option("inputs", inputs, ("repeat", "blank"))
         self.supports_masking = True
 
-    def build(self, sequences_shape, counts_shape=None):
+    def build(self, sequences_shape: Shape, counts_shape: Shape | None = None) -> None:
         self.thoughts = self.add_weight(
             shape=(self.max_steps, sequences_shape[-1]),
             name="thoughts",
@@ -87,7 +96,13 @@ class ThinkSteps(keras.layers.Wrapper):
         # Of another number of steps than the inputs.
         super().build((batch, None, features))
 
-    def call(self, sequences, counts, sequences_mask=None, training=False):
+    def call(
+        self,
+        sequences: TensorLike,
+        counts: TensorLike,
+        sequences_mask: TensorLike | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
         sequences = checks.as_sequences(sequences, self.compute_dtype)
         mask = checks.as_mask(sequences_mask, sequences)
         counts = checks.as_numbers("counts", counts, tf.int32)
@@ -108,18 +123,24 @@ class ThinkSteps(keras.layers.Wrapper):
         outputs = self.layer(inputs, mask=inner_mask, training=training)
         return tf.gather(outputs, last, axis=1, batch_dims=1)
 
-    def compute_output_shape(self, sequences_shape, counts_shape=None):
+    def compute_output_shape(
+        self, sequences_shape: Shape, counts_shape: Shape | None = None
+    ) -> Shape:
         return self.layer.compute_output_shape(sequences_shape)
 
     def compute_output_spec(
-        self, sequences, counts, sequences_mask=None, training=False
-    ):
+        self,
+        sequences: Any,
+        counts: Any,
+        sequences_mask: Any = None,
+        training: bool = False,
+    ) -> keras.KerasTensor:
         checks.check_sequences(sequences)
         checks.check_mask(counts, sequences)
         shape = self.layer.compute_output_shape(tuple(sequences.shape))
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "max_steps": self.max_steps,

@@ -12,7 +12,7 @@ USAGE_EPSILON = 1e-6
 USAGE_RANKS = 2.0**16
 
 
-def usage_after_write(usage, write_weights):
+def usage_after_write(usage: tf.Tensor, write_weights: tf.Tensor) -> tf.Tensor:
     """Usage once the slots written to count as used.
 
     `u + w - u w` of [Graves et al., 2016](https://doi.org/10.1038/nature20101),
@@ -35,7 +35,7 @@ def usage_after_write(usage, write_weights):
     return usage + write_weights - usage * write_weights
 
 
-def retention(free_gates, read_weights):
+def retention(free_gates: tf.Tensor, read_weights: tf.Tensor) -> tf.Tensor:
     """How much of each slot is kept: 0 where a free gate lets go of a read slot.
 
     `psi[i] = prod_r (1 - f_r w_r[i])` of [Graves et al., 2016](
@@ -62,7 +62,7 @@ def retention(free_gates, read_weights):
     return product
 
 
-def allocation_weights(usage):
+def allocation_weights(usage: tf.Tensor) -> tf.Tensor:
     """A weighting that points to the least used slots.
 
     With the slots in ascending order of usage, `phi`,

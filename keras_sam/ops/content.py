@@ -3,13 +3,16 @@
 import tensorflow as tf
 
 from keras_sam.ops.products import dot_rows
+from keras_sam.options import TensorLike
 
 # Under the square roots of norms: a memory or a key of zeros has a finite
 # similarity (zero) and a finite gradient.
 NORM_EPSILON = 1e-6
 
 
-def cosine_similarity(memory, keys, masks=None):
+def cosine_similarity(
+    memory: tf.Tensor, keys: tf.Tensor, masks: tf.Tensor | None = None
+) -> tf.Tensor:
     """Cosine of the angle between every key and every memory slot.
 
     `K(k, m) = k . m / (|k| |m|)`, equation 6 of [Graves et al., 2014](
@@ -51,7 +54,12 @@ def cosine_similarity(memory, keys, masks=None):
     )
 
 
-def content_weights(memory, keys, strengths, masks=None):
+def content_weights(
+    memory: tf.Tensor,
+    keys: tf.Tensor,
+    strengths: TensorLike,
+    masks: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Weightings over the slots by likeness to the keys.
 
     `w[i] = softmax_i(strength * K(key, memory[i]))` with the cosine similarity

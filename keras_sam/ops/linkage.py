@@ -5,7 +5,9 @@ import tensorflow as tf
 from keras_sam.ops.products import dot_rows, sum_rows
 
 
-def update_link(link, precedence, write_weights):
+def update_link(
+    link: tf.Tensor, precedence: tf.Tensor, write_weights: tf.Tensor
+) -> tf.Tensor:
     """The link matrix once a write is recorded.
 
     `L[i, j] = (1 - w[i] - w[j]) L[i, j] + w[i] p[j]` off the diagonal, 0 on it:
@@ -36,7 +38,7 @@ def update_link(link, precedence, write_weights):
     return tf.linalg.set_diag(link, tf.zeros_like(write_weights))
 
 
-def update_precedence(precedence, write_weights):
+def update_precedence(precedence: tf.Tensor, write_weights: tf.Tensor) -> tf.Tensor:
     """Which slots were written last, once a write is recorded.
 
     `p = (1 - sum_i w[i]) p + w` of [Graves et al., 2016](
@@ -60,7 +62,9 @@ def update_precedence(precedence, write_weights):
     return (1.0 - written) * precedence + write_weights
 
 
-def directional_weights(link, read_weights, forward):
+def directional_weights(
+    link: tf.Tensor, read_weights: tf.Tensor, forward: bool
+) -> tf.Tensor:
     """Where the links lead from the slots read at the step before.
 
     `f = L w` forward, to what was written next; `b = L^T w` backward, to what

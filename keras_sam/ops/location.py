@@ -2,8 +2,12 @@
 
 import tensorflow as tf
 
+from keras_sam.options import TensorLike
 
-def interpolate(content_weights, previous_weights, gates):
+
+def interpolate(
+    content_weights: tf.Tensor, previous_weights: tf.Tensor, gates: TensorLike
+) -> tf.Tensor:
     """Mix a content weighting with the head's weighting of the step before.
 
     `w_g = g w_c + (1 - g) w_{t-1}`, equation 7 of [Graves et al., 2014](
@@ -27,7 +31,7 @@ def interpolate(content_weights, previous_weights, gates):
     return gates * content_weights + (1.0 - gates) * previous_weights
 
 
-def circular_shift(weights, shift):
+def circular_shift(weights: TensorLike, shift: TensorLike) -> tf.Tensor:
     """Move weightings along the slots, wrapping round at the ends.
 
     `w~[i] = sum_d shift[d] w[i - d mod N]`, equation 8 of [Graves et al., 2014](
@@ -82,7 +86,7 @@ def circular_shift(weights, shift):
     )
 
 
-def sharpen(weights, gamma, epsilon=1e-16):
+def sharpen(weights: tf.Tensor, gamma: TensorLike, epsilon: float = 1e-16) -> tf.Tensor:
     """Concentrate weightings on their largest entries.
 
     `w[i] = w~[i]^gamma / sum_j w~[j]^gamma`, equation 9 of [Graves et al., 2014](

@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras_sam.ops.products import sum_rows
 
 
-def read(memory, read_weights):
+def read(memory: tf.Tensor, read_weights: tf.Tensor) -> tf.Tensor:
     """Read vectors: the sums of the slots, weighted.
 
     `r = sum_i w[i] M[i]`, equation 2 of [Graves et al., 2014](
@@ -27,7 +27,9 @@ def read(memory, read_weights):
     return sum_rows(memory, read_weights)
 
 
-def erase_and_add(memory, write_weights, erase, add):
+def erase_and_add(
+    memory: tf.Tensor, write_weights: tf.Tensor, erase: tf.Tensor, add: tf.Tensor
+) -> tf.Tensor:
     """Erase from and add to the slots, as much as the weightings say.
 
     `M[i] = M[i] prod_h (1 - w_h[i] e_h) + sum_h w_h[i] a_h`: equations 3 and 4 of

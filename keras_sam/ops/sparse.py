@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras_sam._compat import in_xla
 
 
-def sparse_read(memory, weights):
+def sparse_read(memory: tf.Tensor, weights: tf.SparseTensor) -> tf.Tensor:
     """Read vectors from the few slots that have a weight.
 
     `r = sum_k w(s_k) M(s_k)`, equation 4 of [Rae et al., 2016](
@@ -56,7 +56,7 @@ def _weighted_rows(rows, weights, reads, rows_read, count):
     return tf.sparse.sparse_dense_matmul(matrix, rows)
 
 
-def sparse_write(memory, slots, rows):
+def sparse_write(memory: tf.Tensor, slots: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     """The memory with new words in a few slots.
 
     Where a slot is named more than once, the first of its words counts, in value and

@@ -8,12 +8,16 @@ change of its own row and column alone: whatever else still lists it counts for 
 or for less from then on, without having to be found. Nothing of this has a gradient.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from keras_sam.ops.selection import top_k
 from keras_sam.ops.sparse import batch_indices, is_first_occurrence, same_slots
+from keras_sam.options import BatchSize, TensorLike, Update
+
+Gather = Callable[[tf.Tensor], tf.Tensor]
 
 
 class SparseLinks(NamedTuple):
@@ -30,11 +34,16 @@ class SparseLinks(NamedTuple):
 
     # [batch, 2 N, 2, K_L]: at i row i, what was written right before slot i; at N + j
     # column j, what was written right after slot j
-    link_ends: Any
-    precedence: Any  # [batch, 2, K_L]: what was written last
+    link_ends: tf.Tensor
+    precedence: tf.Tensor  # [batch, 2, K_L]: what was written last
 
 
-def empty_links(batch_size, slots, links_per_slot, dtype="float32"):
+def empty_links(
+    batch_size: BatchSize,
+    slots: int,
+    links_per_slot: int,
+    dtype: str | tf.DType = "float32",
+) -> SparseLinks:
     """The links before anything was written.
 
     Args:
@@ -62,8 +71,13 @@ def empty_links(batch_size, slots, links_per_slot, dtype="float32"):
 
 
 def update_sparse_links(
-    links, slots, weights, erased, active=None, update=tf.tensor_scatter_nd_update
-):
+    links: SparseLinks,
+    slots: TensorLike,
+    weights: TensorLike,
+    erased: TensorLike,
+    active: tf.Tensor | None = None,
+    update: Update = tf.tensor_scatter_nd_update,
+) -> SparseLinks:
     """The links once a write is recorded.
 
     With the write weights w (of several heads the sum, at most 1), the precedence p
@@ -128,13 +142,22 @@ def update_sparse_links(
 class LinkChanges(NamedTuple):
     """What becomes of the links by a write."""
 
-    numbers: Any  # [batch, m]: which of the 2 N lists change, duplicates with the same
-    lists: Any  # [batch, m, 2, K_L]: what they become
-    old_lists: Any  # [batch, m, 2, K_L]: what they were
-    precedence: Any  # [batch, 2, K_L]
+    numbers: (
+        tf.Tensor
+    )  # [batch, m]: which of the 2 N lists change, duplicates with the same
+    lists: tf.Tensor  # [batch, m, 2, K_L]: what they become
+    old_lists: tf.Tensor  # [batch, m, 2, K_L]: what they were
+    precedence: tf.Tensor  # [batch, 2, K_L]
 
 
-def link_changes(gather, memory_slots, precedence, slots, weights, erased):
+def link_changes(
+    gather: Gather,
+    memory_slots: int,
+    precedence: tf.Tensor,
+    slots: TensorLike,
+    weights: TensorLike,
+    erased: TensorLike,
+) -> LinkChanges:
     """The changes of `update_sparse_links`, wherever the lists are kept.
 
     Args:
@@ -198,7 +221,7 @@ class _Write:
 class _Lists(NamedTuple):
     """The rows of the links, or the columns."""
 
-    gather: Any
+    gather: Gather
     first: int  # the number of slot 0's list
     other: int  # of its list at the other end: a column's for a row, and so on
 
@@ -283,7 +306,9 @@ def _changed_precedence(write):
     )
 
 
-def follow_links(links, slots):
+def follow_links(
+    links: SparseLinks, slots: tf.Tensor
+) -> tuple[tuple[tf.Tensor, tf.Tensor], ...]:
     """Where the links lead from some slots.
 
     `f = L w` and `b = L^T w`, equations 21 and 22 of [Rae et al., 2016](
@@ -318,7 +343,9 @@ def follow_links(links, slots):
     )
 
 
-def links_from(gather, memory_slots, slots):
+def links_from(
+    gather: Gather, memory_slots: int, slots: tf.Tensor
+) -> tuple[tuple[tf.Tensor, tf.Tensor], ...]:
     """What `follow_links` returns, wherever the lists are kept.
 
     Args:
@@ -337,7 +364,8 @@ def links_from(gather, memory_slots, slots):
 
 def _unstack(lists):
     """The slots and the weights of lists `[batch, ..., 2, m]`."""
-    return tf.unstack(lists, axis=-2)
+    slots, weights = tf.unstack(lists, axis=-2)
+    return slots, weights
 
 
 def _lookup(listed, weights, slots):

@@ -96,7 +96,9 @@ def _shareable_config(cell):
     The configuration of somebody else's class may leave out what the class computes.
     """
     config = keras.saving.serialize_keras_object(cell)
-    return _bare(config["config"]) if _is_ours(config) else None
+    if isinstance(config, dict) and _is_ours(config):
+        return _bare(config["config"])
+    return None
 
 
 def _is_ours(config):

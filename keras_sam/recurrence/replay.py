@@ -1,6 +1,7 @@
 """A recorded step, run again for its gradient."""
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -26,7 +27,8 @@ class RecordedMemory(SparseMemory):
     def __init__(self, notes):
         self._notes = iter(notes)
         self.gathered = []
-        self.slots = self.rows = None
+        self.slots: Any = None
+        self.rows: Any = None
 
     def choose(self, function):
         return next(self._notes)
@@ -54,7 +56,7 @@ class RecordedMemory(SparseMemory):
     def mark_accessed(self, slots, accessed):
         """Nothing: what follows is recorded as well."""
 
-    def _asked_outside(self, *_):
+    def _asked_outside(self, *_, **__):
         raise ValueError(
             "A step asks a memory for slots within `memory.choose` alone: a recorded "
             "step has no other record of what it chose."

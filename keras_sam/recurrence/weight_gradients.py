@@ -35,6 +35,11 @@ class WeightGradients:
         batch_size: Integer, or None where it is not known.
     """
 
+    # What `look` finds.
+    _multiplied: Any
+    _positions: list[int]
+    _widths: list[list[int]]
+
     def __init__(self, weights, step, batch_size=None):
         batch_size = batch_size or _SOME_BATCH
         self._weights = weights

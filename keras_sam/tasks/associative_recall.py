@@ -21,8 +21,10 @@ Reference: Graves et al. 2014, "Neural Turing Machines", section 4.3
 from functools import partial
 
 import numpy as np
+import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.options import Integers, Rng, Sequences, Size
 from keras_sam.tasks.stream import (
     check_sizes,
     check_time_steps,
@@ -32,8 +34,13 @@ from keras_sam.tasks.stream import (
 
 
 def associative_recall_sequences(
-    rng, items, bits=6, item_length=3, queries=1, time_steps=None
-):
+    rng: Rng,
+    items: Integers,
+    bits: int = 6,
+    item_length: int = 3,
+    queries: int = 1,
+    time_steps: int | None = None,
+) -> Sequences:
     """Makes one associative-recall sequence for each given number of items.
 
     A sequence of n items of I vectors shows, for each item, the item delimiter alone
@@ -111,8 +118,14 @@ def associative_recall_sequences(
 
 
 def associative_recall_task(
-    batch_size, min_items=2, max_items=6, bits=6, item_length=3, queries=1, seed=None
-):
+    batch_size: int,
+    min_items: int = 2,
+    max_items: Size = 6,
+    bits: int = 6,
+    item_length: int = 3,
+    queries: int = 1,
+    seed: int | None = None,
+) -> tf.data.Dataset:
     """An endless stream of associative-recall batches, ready for `model.fit`.
 
     Each sequence has its own number of items, uniform in [min_items, max_items]. The

@@ -1,9 +1,12 @@
 """The stacked LSTM that the Neural Turing Machine paper compares itself with."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.options import BatchSize
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -39,7 +42,7 @@ class LearnedStateLSTM(keras.layers.LSTM):
     array([0., 0., 0., 0.], dtype=float32)
     """
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Any) -> None:
         if kwargs.get("stateful"):
             raise ValueError(
                 "LearnedStateLSTM starts every sequence from its learned state, so "
@@ -58,7 +61,7 @@ class LearnedStateLSTM(keras.layers.LSTM):
             shape=(self.units,), initializer="zeros", name="initial_c"
         )
 
-    def get_initial_state(self, batch_size):
+    def get_initial_state(self, batch_size: BatchSize) -> list[Any]:
         shape = (batch_size, self.units)
         return [
             ops.broadcast_to(self.initial_h, shape),
@@ -66,7 +69,9 @@ class LearnedStateLSTM(keras.layers.LSTM):
         ]
 
 
-def lstm_baseline(input_size, output_size, units=256, layers=3):
+def lstm_baseline(
+    input_size: int, output_size: int, units: int = 256, layers: int = 3
+) -> keras.Sequential:
     """The LSTM baseline of the Neural Turing Machine paper.
 
     Stacked LSTM layers with learned initial states. Each layer sees the input

@@ -19,12 +19,16 @@ Reference: Graves et al. 2014, "Neural Turing Machines", section 4.1
 from functools import partial
 
 import numpy as np
+import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.options import Integers, Rng, Sequences, Size
 from keras_sam.tasks.stream import check_sizes, check_time_steps, size_stream
 
 
-def copy_sequences(rng, lengths, bits=8, time_steps=None):
+def copy_sequences(
+    rng: Rng, lengths: Integers, bits: int = 8, time_steps: int | None = None
+) -> Sequences:
     """Makes one copy-task sequence for each given length.
 
     A sequence of length L shows its L random bit vectors at steps 0 .. L-1,
@@ -88,7 +92,13 @@ def copy_sequences(rng, lengths, bits=8, time_steps=None):
     return inputs, targets, recalled.astype(np.float32)
 
 
-def copy_task(batch_size, min_length=1, max_length=20, bits=8, seed=None):
+def copy_task(
+    batch_size: int,
+    min_length: int = 1,
+    max_length: Size = 20,
+    bits: int = 8,
+    seed: int | None = None,
+) -> tf.data.Dataset:
     """An endless stream of copy-task batches, ready for `model.fit`.
 
     Each sequence has its own length, uniform in [min_length, max_length]. All

@@ -19,12 +19,16 @@ Reference: Graves et al. 2014, "Neural Turing Machines", section 4.4
 from functools import partial
 
 import numpy as np
+import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.options import Integers, Rng, Sequences, Size, TensorLike
 from keras_sam.tasks.stream import check_sizes, check_time_steps, size_stream
 
 
-def dynamic_ngrams_sequences(rng, lengths, n=6, time_steps=None):
+def dynamic_ngrams_sequences(
+    rng: Rng, lengths: Integers, n: int = 6, time_steps: int | None = None
+) -> Sequences:
     """Makes one n-gram sequence for each given length.
 
     For each sequence, 2^(n-1) probabilities are drawn from Beta(1/2, 1/2). The first
@@ -82,7 +86,7 @@ def dynamic_ngrams_sequences(rng, lengths, n=6, time_steps=None):
     return inputs, targets, sample_weight
 
 
-def optimal_ngrams(targets, n=6):
+def optimal_ngrams(targets: TensorLike, n: int = 6) -> tuple[np.ndarray, np.ndarray]:
     """The predictions of the optimal estimator for dynamic n-grams.
 
     After N0 zeros and N1 ones in the context of a bit, the probability that it is 1,
@@ -138,7 +142,13 @@ def optimal_ngrams(targets, n=6):
     return probabilities[..., np.newaxis].astype("float32"), cost.astype("float32")
 
 
-def dynamic_ngrams_task(batch_size, min_length=200, max_length=200, n=6, seed=None):
+def dynamic_ngrams_task(
+    batch_size: int,
+    min_length: int = 200,
+    max_length: Size = 200,
+    n: int = 6,
+    seed: int | None = None,
+) -> tf.data.Dataset:
     """An endless stream of n-gram batches, ready for `model.fit`.
 
     The defaults are the paper's training task: 200 bits from a 6-gram source.

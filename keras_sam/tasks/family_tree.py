@@ -9,7 +9,9 @@ network that has learned the inference task on one family tree of 54 edges.
 """
 
 import numpy as np
+import tensorflow as tf
 
+from keras_sam.options import Integers, Rng, Sequences, Size
 from keras_sam.tasks.graph import LABELS, encode_batch, outgoing
 from keras_sam.tasks.inference import (
     EDGE_LABELS,
@@ -67,7 +69,9 @@ def family_tree():
     return np.array(triples)
 
 
-def family_tree_sequences(rng, lengths, time_steps=None):
+def family_tree_sequences(
+    rng: Rng, lengths: Integers, time_steps: int | None = None
+) -> Sequences:
     """Makes one family tree with three questions for each given length of relations.
 
     People get random labels and the eight ties eight of the edge labels 0 .. 9. Each
@@ -130,7 +134,9 @@ def _questions(edges, length):
     return found
 
 
-def family_tree_task(batch_size, min_length=2, max_length=4, seed=None):
+def family_tree_task(
+    batch_size: int, min_length: int = 2, max_length: Size = 4, seed: int | None = None
+) -> tf.data.Dataset:
     """An endless stream of family trees with questions, ready for `model.fit`.
 
     Args:

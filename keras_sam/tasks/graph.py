@@ -47,9 +47,9 @@ class Lesson(NamedTuple):
         length: Number of steps of a path.
     """
 
-    nodes: tuple
-    degree: tuple
-    length: tuple
+    nodes: tuple[int, int]
+    degree: tuple[int, int]
+    length: tuple[int, int]
 
 
 def random_graph(rng, nodes, degree, edge_labels=None):

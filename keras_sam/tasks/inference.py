@@ -13,7 +13,9 @@ Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
 """
 
 import numpy as np
+import tensorflow as tf
 
+from keras_sam.options import Rng, Sequences, Size
 from keras_sam.tasks.graph import (
     OPEN,
     PLANNING_STEPS,
@@ -69,7 +71,9 @@ INFERENCE_LESSONS = (
 )
 
 
-def inference_sequences(rng, lessons, time_steps=None):
+def inference_sequences(
+    rng: Rng, lessons: list[Lesson], time_steps: int | None = None
+) -> Sequences:
     """Makes one inference problem, of three queries, for each given lesson.
 
     Relations are drawn first, then a graph in which they lead from random nodes to
@@ -178,7 +182,9 @@ def episode(rng, triples, answers):
     return phases
 
 
-def inference_task(batch_size, lesson=1, review=0.1, seed=None):
+def inference_task(
+    batch_size: int, lesson: Size = 1, review: float = 0.1, seed: int | None = None
+) -> tf.data.Dataset:
     """An endless stream of inference problems, ready for `model.fit`.
 
     Args:

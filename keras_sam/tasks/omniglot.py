@@ -9,7 +9,10 @@ Reference: Santoro et al. 2016 (https://arxiv.org/abs/1605.06065); Rae et al. 20
 (https://arxiv.org/abs/1610.09027), section 4.5.
 """
 
+from typing import Literal
+
 import numpy as np
+import tensorflow as tf
 
 from keras_sam.arguments import (
     check_boolean,
@@ -17,22 +20,23 @@ from keras_sam.arguments import (
     check_positive_integer,
     is_number,
 )
+from keras_sam.options import Integers, Rng, Sequences, Size
 from keras_sam.tasks.stream import check_sizes, check_time_steps, size_stream
 
 LETTERS, PLACES = 5, 5
 
 
 def omniglot_sequences(
-    rng,
-    classes,
-    images,
-    instances=10,
-    labels="one_hot",
-    label_classes=None,
-    quarter_turns=True,
-    warp=1.0,
-    time_steps=None,
-):
+    rng: Rng,
+    classes: Integers,
+    images: np.ndarray,
+    instances: int = 10,
+    labels: Literal["one_hot", "letters"] = "one_hot",
+    label_classes: int | None = None,
+    quarter_turns: bool = True,
+    warp: float = 1.0,
+    time_steps: int | None = None,
+) -> Sequences:
     """Makes one episode for each given number of classes.
 
     Args:
@@ -205,17 +209,17 @@ def warped(rng, images, strength):
 
 
 def omniglot_task(
-    batch_size,
-    images,
-    min_classes=5,
-    max_classes=5,
-    instances=10,
-    labels="one_hot",
-    label_classes=None,
-    quarter_turns=True,
-    warp=1.0,
-    seed=None,
-):
+    batch_size: int,
+    images: np.ndarray,
+    min_classes: int = 5,
+    max_classes: Size = 5,
+    instances: int = 10,
+    labels: Literal["one_hot", "letters"] = "one_hot",
+    label_classes: int | None = None,
+    quarter_turns: bool = True,
+    warp: float = 1.0,
+    seed: int | None = None,
+) -> tf.data.Dataset:
     """An endless stream of one-shot episodes, ready for `model.fit`.
 
     With `max_classes=lambda: curriculum.level` and a

@@ -22,8 +22,10 @@ content does not. (The copy task always begins with the first item.)
 from functools import partial
 
 import numpy as np
+import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.options import Integers, Rng, Sequences, Size
 from keras_sam.tasks.stream import (
     check_sizes,
     check_time_steps,
@@ -32,7 +34,9 @@ from keras_sam.tasks.stream import (
 )
 
 
-def order_recall_sequences(rng, items, bits=8, time_steps=None):
+def order_recall_sequences(
+    rng: Rng, items: Integers, bits: int = 8, time_steps: int | None = None
+) -> Sequences:
     """Makes one order-recall sequence for each given number of items.
 
     A sequence of n items shows them at steps 0 .. n-1 and at step n item k again, with
@@ -91,7 +95,13 @@ def order_recall_sequences(rng, items, bits=8, time_steps=None):
     return inputs, targets, sample_weight
 
 
-def order_recall_task(batch_size, min_items=2, max_items=20, bits=8, seed=None):
+def order_recall_task(
+    batch_size: int,
+    min_items: int = 2,
+    max_items: Size = 20,
+    bits: int = 8,
+    seed: int | None = None,
+) -> tf.data.Dataset:
     """An endless stream of order-recall batches, ready for `model.fit`.
 
     Each sequence has its own number of items, uniform in [min_items, max_items].

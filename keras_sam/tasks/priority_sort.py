@@ -21,12 +21,16 @@ Reference: Graves et al. 2014, "Neural Turing Machines", section 4.5
 from functools import partial
 
 import numpy as np
+import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.options import Integers, Rng, Sequences, Size
 from keras_sam.tasks.stream import check_sizes, check_time_steps, size_stream
 
 
-def priority_sort_sequences(rng, keys, bits=8, time_steps=None):
+def priority_sort_sequences(
+    rng: Rng, keys: Integers, bits: int = 8, time_steps: int | None = None
+) -> Sequences:
     """Makes one priority-sort sequence for each given number of keys.
 
     A sequence of n keys shows its n random bit vectors, each with a priority uniform in
@@ -94,7 +98,13 @@ def priority_sort_sequences(rng, keys, bits=8, time_steps=None):
     return inputs, targets, sample_weight
 
 
-def priority_sort_task(batch_size, min_keys=20, max_keys=20, bits=8, seed=None):
+def priority_sort_task(
+    batch_size: int,
+    min_keys: int = 20,
+    max_keys: Size = 20,
+    bits: int = 8,
+    seed: int | None = None,
+) -> tf.data.Dataset:
     """An endless stream of priority-sort batches, ready for `model.fit`.
 
     The defaults are the paper's training task, 20 keys of which the 16 highest are

@@ -22,8 +22,10 @@ Reference: Graves et al. 2014, "Neural Turing Machines", section 4.2
 from functools import partial
 
 import numpy as np
+import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.options import Integers, Rng, Sequences, Size
 from keras_sam.tasks.stream import check_sizes, check_time_steps, size_stream
 
 # Of the numbers of repeats of the paper's training task, uniform in 1 .. 10.
@@ -31,7 +33,13 @@ REPEATS_MEAN = np.mean(np.arange(1, 11))
 REPEATS_DEVIATION = np.std(np.arange(1, 11))
 
 
-def repeat_copy_sequences(rng, lengths, repeats, bits=8, time_steps=None):
+def repeat_copy_sequences(
+    rng: Rng,
+    lengths: Integers,
+    repeats: Integers,
+    bits: int = 8,
+    time_steps: int | None = None,
+) -> Sequences:
     """Makes one repeat-copy sequence for each given length and number of repeats.
 
     A sequence of length L and R repeats shows its L random bit vectors at steps
@@ -109,14 +117,14 @@ def repeat_copy_sequences(rng, lengths, repeats, bits=8, time_steps=None):
 
 
 def repeat_copy_task(
-    batch_size,
-    min_length=1,
-    max_length=10,
-    min_repeats=1,
-    max_repeats=10,
-    bits=8,
-    seed=None,
-):
+    batch_size: int,
+    min_length: int = 1,
+    max_length: Size = 10,
+    min_repeats: int = 1,
+    max_repeats: Size = 10,
+    bits: int = 8,
+    seed: int | None = None,
+) -> tf.data.Dataset:
     """An endless stream of repeat-copy batches, ready for `model.fit`.
 
     Lengths and repeats are independent and uniform. The defaults are the paper's

@@ -14,7 +14,9 @@ Reference: Graves et al. 2016, Methods and extended data table 5
 from functools import partial
 
 import numpy as np
+import tensorflow as tf
 
+from keras_sam.options import Rng, Sequences, Size
 from keras_sam.tasks.graph import (
     OPEN,
     PLANNING_STEPS,
@@ -54,7 +56,13 @@ SHORTEST_PATH_LESSONS = (
 _TRIES = 1000
 
 
-def shortest_path_sequences(rng, lessons, graph=None, unique=True, time_steps=None):
+def shortest_path_sequences(
+    rng: Rng,
+    lessons: list[Lesson],
+    graph: np.ndarray | None = None,
+    unique: bool = True,
+    time_steps: int | None = None,
+) -> Sequences:
     """Makes one shortest-path problem for each given lesson.
 
     Graphs are drawn until one has two nodes at the distance that was drawn.
@@ -150,8 +158,13 @@ def _random_shortest_path(rng, edges, length, unique):
 
 
 def shortest_path_task(
-    batch_size, lesson=1, review=0, graph=None, unique=True, seed=None
-):
+    batch_size: int,
+    lesson: Size = 1,
+    review: float = 0,
+    graph: np.ndarray | None = None,
+    unique: bool = True,
+    seed: int | None = None,
+) -> tf.data.Dataset:
     """An endless stream of shortest-path problems, ready for `model.fit`.
 
     Args:

@@ -13,8 +13,10 @@ from functools import partial
 from importlib import resources
 
 import numpy as np
+import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
+from keras_sam.options import Rng, Sequences, Size
 from keras_sam.tasks.graph import (
     OPEN,
     TERMINATION,
@@ -50,7 +52,13 @@ TRAVERSAL_LESSONS = (
 )
 
 
-def traversal_sequences(rng, lessons, graph=None, queries=1, time_steps=None):
+def traversal_sequences(
+    rng: Rng,
+    lessons: list[Lesson],
+    graph: np.ndarray | None = None,
+    queries: int = 1,
+    time_steps: int | None = None,
+) -> Sequences:
     """Makes one traversal for each given lesson.
 
     A random graph is described; a path of random length is drawn from a random node on,
@@ -124,7 +132,14 @@ def question(path):
     return Phase(query), Phase(silence, [*path, TERMINATION])
 
 
-def traversal_task(batch_size, lesson=1, review=0.1, graph=None, queries=1, seed=None):
+def traversal_task(
+    batch_size: int,
+    lesson: Size = 1,
+    review: float = 0.1,
+    graph: np.ndarray | None = None,
+    queries: int = 1,
+    seed: int | None = None,
+) -> tf.data.Dataset:
     """An endless stream of traversals, ready for `model.fit`.
 
     Args:
@@ -173,7 +188,7 @@ def traversal_task(batch_size, lesson=1, review=0.1, graph=None, queries=1, seed
     )
 
 
-def underground(names=False):
+def underground(names: bool = False) -> np.ndarray:
     """London's Underground: stations of zone 1 where one can change, and rides.
 
     A ride is named by its line and the point of the compass, for a line leads to
