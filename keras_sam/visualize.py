@@ -3,17 +3,15 @@
 A memory of a million words has no room in a picture, nor has it to be there: a
 sequence touches few of them. `record` runs a layer on one sequence and keeps what
 happened to the slots that it touched, for dense and sparse cells alike; everything
-else here draws a recording.
+else here draws a recording, with matplotlib: `pip install "keras_sam[viz]"`.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from matplotlib.animation import FuncAnimation, PillowWriter
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from keras_sam._extras import import_matplotlib
 from keras_sam.arguments import check_positive_integer
 
 # A weight below this one leaves no trace on the eye.
@@ -129,6 +127,9 @@ def plot(recording, title=None):
     Returns:
         A `matplotlib.figure.Figure`; `figure.savefig(path)` writes it.
 
+    Raises:
+        ImportError: If matplotlib is missing.
+
     Example:
 
     >>> layer = keras_sam.NTM(16, memory_slots=8, word_size=4, output_size=3)
@@ -189,6 +190,9 @@ def plot_memory(recording, step=-1, title=None):
     Returns:
         A `matplotlib.figure.Figure`.
 
+    Raises:
+        ImportError: If matplotlib is missing.
+
     Example:
 
     >>> layer = keras_sam.DNC(16, memory_slots=8, word_size=4, output_size=3)
@@ -223,6 +227,9 @@ def animate(recording, path, frames_per_second=4, title=None):
         path: String or path of the file, `.gif`.
         frames_per_second: Number, of time steps. Defaults to `4`.
         title: Optional string.
+
+    Raises:
+        ImportError: If matplotlib is missing.
 
     Example:
 
@@ -259,8 +266,9 @@ def animate(recording, path, frames_per_second=4, title=None):
         figure.suptitle(f"{headline}: time step {step}")
 
     steps = len(recording.memory)
-    movie = FuncAnimation(figure, draw, frames=steps, init_func=lambda: None)
-    movie.save(path, PillowWriter(fps=frames_per_second), dpi=100)
+    animation = import_matplotlib("matplotlib.animation")
+    movie = animation.FuncAnimation(figure, draw, frames=steps, init_func=lambda: None)
+    movie.save(path, animation.PillowWriter(fps=frames_per_second), dpi=100)
 
 
 def pixels(figure):
@@ -316,10 +324,12 @@ def _of_heads(name, weights):
 
 
 def _figure(width, height):
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    figure = import_matplotlib("matplotlib.figure").Figure(
+        figsize=(width, height), dpi=100, layout="constrained"
+    )
     # Room at the right for what colour bars are labelled with.
     figure.get_layout_engine().set(rect=(0.0, 0.0, 0.98, 1.0))
-    FigureCanvasAgg(figure)
+    import_matplotlib("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
     return figure
 
 
