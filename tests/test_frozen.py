@@ -37,7 +37,7 @@ def random_inputs(batch, steps, seed=0):
 
 
 def continued(model, context, inputs):
-    """What the model gives after a context, which it reads anew."""
+    """What the model gives after a context, which it reads again."""
     contexts = np.repeat(context, len(inputs), axis=0)
     outputs = model(np.concatenate([contexts, inputs], axis=1))
     return np.asarray(outputs)[:, context.shape[1] :]
