@@ -21,7 +21,7 @@ if installed != keras_sam.__version__:
 
 # The files that are not Python.
 names = keras_sam.models.list()
-if not names or not keras_sam.tasks.underground():
+if not names or not len(keras_sam.tasks.underground()):
     sys.exit("Data files are missing")
 if not home.with_name("tasks").joinpath("underground.LICENSE").is_file():
     sys.exit("underground.LICENSE is missing")

@@ -59,8 +59,10 @@ def test_models_answer_as_their_saved_models(name):
     model = keras_sam.models.load(name)
     assert not model.compiled
     inputs = bits(model)
-    served = tf.saved_model.load(MODELS / name / "1").serve(inputs)
-    np.testing.assert_allclose(model.predict(inputs, verbose=0), served, atol=1e-4)
+    served = tf.saved_model.load(MODELS / name / "1")
+    np.testing.assert_allclose(
+        model.predict(inputs, verbose=0), served.serve(inputs), atol=1e-4
+    )
 
 
 @pytest.mark.slow
@@ -87,9 +89,10 @@ def test_a_model_is_looked_into_trained_and_exported(tmp_path):
     after = model.predict(inputs, verbose=0)
     assert np.abs(after - before).max() > 1e-5
     folder = keras_sam.export_saved_model(model, tmp_path / "served")
-    serve = tf.saved_model.load(folder).signatures["serving_default"]
-    served = serve(inputs=tf.constant(inputs))["outputs"]
-    np.testing.assert_allclose(served, after, atol=1e-5)
+    served = tf.saved_model.load(folder)
+    serve = served.signatures["serving_default"]
+    outputs = serve(inputs=tf.constant(inputs))["outputs"]
+    np.testing.assert_allclose(outputs, after, atol=1e-5)
 
 
 @pytest.mark.parametrize("place", ["url", "folder", "variable"])
