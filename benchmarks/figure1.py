@@ -18,8 +18,9 @@ as the difference between two lengths over the steps between them; memory as the
 difference of the peaks, times the steps. The initial state is counted as the numbers
 that it has: what a process takes for the program and for its work comes to some hundred
 MiB and would hide it. Time is taken with a memory full of random rows, except that a
-ScaNN index holds at most 65,536 of them, for it is built anew before each sequence; and
-from a fresh memory for the DNC and the SDNC. Dense models go as far as `--max-gib`.
+ScaNN index holds at most 65,536 of them, because it is built again before each
+sequence; and from a fresh memory for the DNC and the SDNC. Dense models go as far as
+`--max-gib`.
 
 Expected: the lines of NTM and DAM rise with N in time and memory, SAM with exact search
 in time alone, SAM with LSH and ScaNN hardly at all; the DNC's rise with N^2.
@@ -200,7 +201,7 @@ def draw(path):
         state = "with" if figure.with_initial_state else "over"
         row[0].set_ylabel(f"time per step, batch {TIME_BATCH} (ms)")
         row[1].set_ylabel(f"{figure.steps} steps, {state} the initial state (MiB)")
-        # Beside both, for the lines cross all of their area.
+        # The legend is beside both, because the lines cross all of their area.
         handles = row[0].get_legend_handles_labels()
         row[1].legend(*handles, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes[0, 0].set_title("forward + backward")

@@ -173,7 +173,7 @@ def load(path):
 
 def store(path, result):
     """Adds a run, a line of the file, or replaces it."""
-    results = load(path)  # Anew: another command may have added to it.
+    results = load(path)  # Again: another command may have added.
     results[key(result)] = result
     lines = ",\n".join(json.dumps(results[each]) for each in sorted(results))
     temporary = path.with_suffix(".new")
@@ -317,7 +317,7 @@ def plot(axis, runs, color):
     """The median of a model's runs, and their range; returns the line."""
     curves = [run["curve"] for run in runs]
     sequences = max((curve["sequences"] for curve in curves), key=len)
-    # One that was stopped, for it had learned, stays where it was.
+    # A run that was stopped because it had learned stays where it was.
     costs = [
         np.pad(cost, (0, len(sequences) - len(cost)), mode="edge")
         for cost in (curve["cost_bits"] for curve in curves)

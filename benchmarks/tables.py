@@ -15,8 +15,9 @@ from pathlib import Path
 import figure1
 import learning as curves
 import step_cost
+from cards import tested  # Where it is, learning.py says.
 from measuring import MIB, digits, load, markdown
-from train import cell_of  # Where it is, learning.py says.
+from train import cell_of
 
 import keras_sam
 
@@ -35,6 +36,7 @@ DOCUMENTS = (
     PAGES / "results" / "omniglot.md",
     PAGES / "results" / "recall.md",
     PAGES / "results" / "sort-and-ngrams.md",
+    MODELS / "README.md",
 )
 # Of copying: "learned" is under so many wrong bits; and lengths beyond the training's.
 LIMIT = 0.01
@@ -46,6 +48,9 @@ TASKS = {
     "priority_sort": "priority sort, the 16 highest of 20 keys",
     "dynamic_ngrams": "dynamic n-grams, 200 bits",
 }
+# The metrics of a model: bits, or the share of the answers.
+WRONG = ("bit_errors", "wrong_bits")
+RIGHT = ("sequence_accuracy", "accuracy")
 CELLS = ("sam", "sdnc", "dam", "dnc", "ntm", "lstm")
 BLOCK = re.compile(r"(<!-- table (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -340,6 +345,30 @@ def copying():
     return markdown(columns, rows)
 
 
+def models():
+    """All trained models, with what they get wrong of sequences as in training."""
+    columns = ["folder", "task", "layer", "parameters", "unseen sequences", "by name"]
+    rows = []
+    for path in sorted(MODELS.glob("*/results.json")):
+        run = load(path)
+        task = run.get("recipe", run)["task"].replace("_", " ")
+        # Of n-grams, bits are guessed as often as not: their cost counts.
+        result = next(iter(tested(run).values()))
+        if "cost_bits" in result:
+            above = result["cost_bits"] - result["optimal_cost_bits"]
+            figure = f"{number(above)} bits above the best"
+        elif wrong := [result[name] for name in WRONG if name in result]:
+            figure = f"{number(wrong[0])} wrong bits"
+        else:
+            (share,) = (result[name] for name in RIGHT if name in result)
+            figure = f"{100 * share:.1f} % right"
+        name = path.parent.name
+        by_name = "yes" if (path.parent / "model.keras").exists() else ""
+        row = [f"`{name}`", task, f"`{cell_of(run).upper()}`"]
+        rows.append([*row, f"{run['parameters']:,}", figure, by_name])
+    return markdown(columns, rows)
+
+
 def learned(*tasks):
     """The models of examples/train.py on tasks of the NTM paper."""
     columns = ["task", "model", "wrong bits", "nothing written", "sequences", "minutes"]
@@ -497,6 +526,7 @@ TABLES = {
         headline,
         dense,
         learning,
+        models,
         copying,
         learned,
         omniglot,

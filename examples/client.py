@@ -27,7 +27,7 @@ def ask(url, body=None, method="POST"):
 
 
 def wait_for(url, seconds):
-    """Until there is a server, for it may have been started just now."""
+    """Waits until there is a server, which may have been started just now."""
     end = time.monotonic() + seconds
     while True:
         try:

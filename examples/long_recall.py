@@ -261,6 +261,9 @@ def main():
     model.save(arguments.output / "model.keras")
     results = {
         "command": " ".join(["python", "examples/long_recall.py", *sys.argv[1:]]),
+        "task": "long_recall",
+        "cell": "sam",
+        "parameters": model.count_params(),
         "seed": arguments.seed,
         "machine": f"{os.cpu_count()} cores",
         "memory_slots": arguments.memory_slots,

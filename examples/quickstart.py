@@ -3,6 +3,7 @@
 A SAM learns to copy: it sees 1 to 20 vectors of 8 random bits, then writes them down
 from memory (Graves et al. 2014, https://arxiv.org/abs/1410.5401, section 4.1).
 
+    pip install -e ".[viz]"
     python examples/quickstart.py
 """
 
@@ -13,8 +14,8 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import matplotlib  # noqa: F401  keras_sam draws with it, after the training.
 import tensorflow as tf
-from positions import Positions
 
 import keras_sam.datasets
 
@@ -57,7 +58,8 @@ memory = keras_sam.SAM(
     return_sequences=True,
 )
 bits = keras.layers.Activation("sigmoid")
-model = keras.Sequential([keras.Input((None, 9)), Positions(), memory, bits])
+positions = keras_sam.RandomPositions()
+model = keras.Sequential([keras.Input((None, 9)), positions, memory, bits])
 model.compile(
     keras.optimizers.Adam(1e-3, global_clipnorm=1.0),
     "binary_crossentropy",

@@ -6,7 +6,6 @@ import itertools
 import keras
 import numpy as np
 import tensorflow as tf
-from positions import Positions
 from training import export, writing_shut
 
 import keras_sam
@@ -20,7 +19,7 @@ inputs = np.zeros((1, 10, {channels}), "float32")  # batch, time, channels
 outputs = model.serve(inputs)
 ```
 
-What the channels mean stands in the docstring of `keras_sam.tasks.{task}_task`.
+The docstring of `keras_sam.tasks.{task}_task` says what the channels mean.
 """
 
 
@@ -131,7 +130,7 @@ class SequenceProblem:
                 )
             ]
         if self.positions:
-            layers.insert(0, Positions(name="positions"))
+            layers.insert(0, keras_sam.RandomPositions(name="positions"))
         if self.is_classes:
             layers.append(keras.layers.Reshape((-1, *self.target_shape)))
         activation = "softmax" if self.is_classes else "sigmoid"
@@ -161,6 +160,10 @@ class SequenceProblem:
         """A checked SavedModel in `output/1`, and how to use it."""
         examples = next(self.stream(1).as_numpy_iterator())[0]
         export(model, examples, output)
+        return self.usage(output)
+
+    def usage(self, output):
+        """How the SavedModel is called, as Markdown."""
         return USAGE.format(folder=output.name, channels=self.channels, task=self.task)
 
 

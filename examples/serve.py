@@ -341,7 +341,7 @@ def make_app(
 
     async def read(request):
         body, size = b"", 0
-        # To its end, for a client sees no answer before it has sent all.
+        # A client sees no answer before it has sent all, so all is read.
         async for part in request.stream():
             size += len(part)
             body += part if size <= max_bytes else b""

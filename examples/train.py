@@ -32,6 +32,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+from cards import write_card
 from sequences import SequenceProblem
 from training import (
     RECIPES,
@@ -61,13 +62,6 @@ TRAINING_OPTIONS = {
     "learning_rate": float,
     "clip_norm": float,
 }
-
-README = """# {title}
-
-`{command}`, seed {seed}: after {sequences:,} sequences, {metric} on unseen sequences:
-{value:.4f} (all of it: `results.json`; the curve: `curve.png`).
-
-{usage}"""
 
 
 def parse_arguments(options=None):
@@ -261,16 +255,7 @@ def main():
 
     curve.draw(problem.metric, output / "curve.png")
     usage = problem.export(model, output)
-    readme = README.format(
-        title=f"{arguments.cell} on {task}",
-        command=results["command"],
-        seed=arguments.seed,
-        sequences=results["training_sequences"],
-        metric=problem.metric.replace("_", " "),
-        value=results["test"][problem.metric],
-        usage=usage,
-    )
-    (output / "README.md").write_text(readme)
+    write_card(output.resolve(), usage)
     # Only now is there nothing left to resume.
     shutil.rmtree(backup)
     print(f"SavedModel, README, results.json and curve.png are in {output}")

@@ -174,8 +174,13 @@ class LearningCurve(keras.callbacks.Callback):
 
 def load_variables(model, folder):
     """Gives the model the weights of the SavedModel that `export` left there."""
-    learned = tf.saved_model.load(Path(folder) / "1").variables
-    for variable, value in zip(model.variables, learned, strict=True):
+    learned = [
+        variable
+        for variable in tf.saved_model.load(Path(folder) / "1").variables
+        # Not all versions of keras_sam have as many seeds.
+        if "seed_generator_state" not in variable.name
+    ]
+    for variable, value in zip(model.weights, learned, strict=True):
         variable.assign(value)
 
 

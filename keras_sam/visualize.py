@@ -3,23 +3,23 @@
 A memory of a million words has no room in a picture, nor has it to be there: a
 sequence touches few of them. `record` runs a layer on one sequence and keeps what
 happened to the slots that it touched, for dense and sparse cells alike; everything
-else here draws a recording.
+else here draws a recording, with matplotlib: `pip install "keras_sam[viz]"`.
 """
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from matplotlib.animation import FuncAnimation, PillowWriter
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from keras_sam._extras import import_matplotlib
 from keras_sam.arguments import check_positive_integer
 from keras_sam.layers import MemoryRNN
 from keras_sam.options import TensorLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # A weight below this one leaves no trace on the eye.
 _TOUCH = 0.05
@@ -125,7 +125,7 @@ def record(
     )
 
 
-def plot(recording: Recording, title: str | None = None) -> Figure:
+def plot(recording: Recording, title: str | None = None) -> "Figure":
     """Everything that a recording has, over time, one picture below the other.
 
     Inputs and outputs, write and read weights of the slots touched (of several heads
@@ -138,6 +138,9 @@ def plot(recording: Recording, title: str | None = None) -> Figure:
 
     Returns:
         A `matplotlib.figure.Figure`; `figure.savefig(path)` writes it.
+
+    Raises:
+        ImportError: If matplotlib is missing.
 
     Example:
 
@@ -189,7 +192,7 @@ def plot(recording: Recording, title: str | None = None) -> Figure:
 
 def plot_memory(
     recording: Recording, step: int = -1, title: str | None = None
-) -> Figure:
+) -> "Figure":
     """The contents of the touched slots after a step, and the links between them.
 
     Args:
@@ -200,6 +203,9 @@ def plot_memory(
 
     Returns:
         A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: If matplotlib is missing.
 
     Example:
 
@@ -241,6 +247,9 @@ def animate(
         frames_per_second: Number, of time steps. Defaults to `4`.
         title: Optional string.
 
+    Raises:
+        ImportError: If matplotlib is missing.
+
     Example:
 
     >>> layer = keras_sam.NTM(16, memory_slots=8, word_size=4, output_size=3)
@@ -276,11 +285,12 @@ def animate(
         figure.suptitle(f"{headline}: time step {step}")
 
     steps = len(recording.memory)
-    movie = FuncAnimation(figure, draw, frames=steps, init_func=lambda: None)
-    movie.save(path, PillowWriter(fps=frames_per_second), dpi=100)
+    animation = import_matplotlib("matplotlib.animation")
+    movie = animation.FuncAnimation(figure, draw, frames=steps, init_func=lambda: None)
+    movie.save(path, animation.PillowWriter(fps=frames_per_second), dpi=100)
 
 
-def pixels(figure: Figure) -> np.ndarray:
+def pixels(figure: "Figure") -> np.ndarray:
     """A figure as an array of bytes `[height, width, 3]`."""
     figure.canvas.draw()
     # `_figure` gives it a FigureCanvasAgg.
@@ -338,10 +348,12 @@ def _of_heads(name, weights):
 
 
 def _figure(width, height):
+    figure = import_matplotlib("matplotlib.figure").Figure(
+        figsize=(width, height), dpi=100, layout="constrained"
+    )
     # Room at the right for what colour bars are labelled with.
-    layout = ConstrainedLayoutEngine(rect=(0.0, 0.0, 0.98, 1.0))
-    figure = Figure(figsize=(width, height), dpi=100, layout=layout)
-    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(rect=(0.0, 0.0, 0.98, 1.0))
+    import_matplotlib("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
     return figure
 
 

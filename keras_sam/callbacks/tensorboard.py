@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sam import visualize
+from keras_sam._extras import import_matplotlib
 from keras_sam.arguments import check_path, check_positive_integer
 from keras_sam.layers.base import MemoryRNN
 from keras_sam.options import TensorLike
@@ -26,6 +27,7 @@ class MemoryTensorBoard(keras.callbacks.Callback):
         update_freq: Integer, after every so many epochs. Defaults to `1`.
 
     Raises:
+        ImportError: If matplotlib is missing.
         ValueError: If `log_dir` is not a path, `inputs` is not an array of at least
             one step, or `update_freq` is not a positive integer; when training starts,
             if the model has no memory layer.
@@ -49,6 +51,7 @@ class MemoryTensorBoard(keras.callbacks.Callback):
         self, log_dir: str | os.PathLike[str], inputs: TensorLike, update_freq: int = 1
     ) -> None:
         super().__init__()
+        import_matplotlib()
         self.log_dir = os.fspath(check_path("log_dir", log_dir))
         self.inputs = np.asarray(inputs)
         if not (self.inputs.ndim and self.inputs.size) or self.inputs.dtype == object:

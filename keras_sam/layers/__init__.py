@@ -5,6 +5,7 @@ from keras_sam.layers.dam import DAM
 from keras_sam.layers.dnc import DNC
 from keras_sam.layers.mann import MANN
 from keras_sam.layers.ntm import NTM
+from keras_sam.layers.random_positions import RandomPositions
 from keras_sam.layers.sam import SAM
 from keras_sam.layers.sdnc import SDNC
 from keras_sam.layers.sentence_embedding import SentenceEmbedding
@@ -19,6 +20,7 @@ __all__ = [
     "SAM",
     "SDNC",
     "MemoryRNN",
+    "RandomPositions",
     "SentenceEmbedding",
     "SinePositions",
     "ThinkSteps",

@@ -86,7 +86,7 @@ def least_recently_accessed(levels, count=1):
     for depth in reversed(range(len(levels))):
         level = levels[depth]
         if depth < len(levels) - 1:
-            # In ascending order, for a tie among cousins goes to the lowest number.
+            # The order is ascending: a tie among cousins goes to the lowest number.
             nodes = tf.sort(nodes, axis=-1)[..., tf.newaxis] * BRANCHING
             nodes = nodes + tf.range(BRANCHING)
             nodes = tf.reshape(nodes, (-1, nodes.shape[1] * BRANCHING))

@@ -191,8 +191,8 @@ def traversal_task(
 def underground(names: bool = False) -> np.ndarray:
     """London's Underground: stations of zone 1 where one can change, and rides.
 
-    A ride is named by its line and the point of the compass, for a line leads to
-    several neighbours: ("Oxford Circus", "Central Line E", "Tottenham Court Road"). It
+    A line leads to several neighbours, so a ride is named by its line and the point of
+    the compass: ("Oxford Circus", "Central Line E", "Tottenham Court Road"). The map
     stands for the test graph of the DNC paper, which was not published.
 
     Args:

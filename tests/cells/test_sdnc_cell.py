@@ -76,7 +76,7 @@ class SDNCPair(Pair):
         weights["interface_kernel"][:, modes] *= 4.0
 
     def run(self):
-        """Traced, for a step has some hundred operations."""
+        """Runs it traced, because a step has some hundred operations."""
         return tf.function(super().run)()
 
     @property

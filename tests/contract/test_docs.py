@@ -120,7 +120,7 @@ def test_readme_is_short():
 def test_readme_begins_with_the_two_commands():
     blocks = re.findall(r"^```bash\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
     assert blocks[:2] == [
-        "pip install -e . && python examples/quickstart.py\n",
+        'pip install -e ".[viz]" && python examples/quickstart.py\n',
         'pip install -e ".[dev]" && python -m pytest\n',
     ]
 

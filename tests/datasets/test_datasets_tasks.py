@@ -86,7 +86,7 @@ def test_splits_and_their_sizes(cls, load):
     )
     for split, steps in STEPS[cls].items():
         longest = max(len(inputs) for inputs, _, _ in data[split])
-        # Order recall's sequences end early, for they seldom ask for the first item.
+        # Order recall seldom asks for the first item, so its sequences end early.
         assert longest == steps or (
             cls is OrderRecallTask and steps / 2 < longest < steps
         )

@@ -36,7 +36,7 @@ def make_model(*before, layer_class=keras_sam.SAM, memory_slots=40, **kwargs):
 
 
 def continued(model, context, inputs):
-    """What the model gives after a context, which it reads anew."""
+    """What the model gives after a context, which it reads again."""
     contexts = np.repeat(context, len(inputs), axis=0)
     outputs = model(np.concatenate([contexts, inputs], axis=1))
     return np.asarray(outputs)[:, context.shape[1] :]

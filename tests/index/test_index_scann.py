@@ -474,7 +474,7 @@ def test_when_trees_are_made(cache, monkeypatch):
         for slot in range(60):
             state = index.insert(state, [[slot]], memory[:, slot : slot + 1])
             index.search(state, memory, memory[:, :1], 1)
-        # 21 words have round(sqrt(21)) = 5 leaves, due anew after 25 insertions.
+        # 21 words have round(sqrt(21)) = 5 leaves, due again after 25 insertions.
         assert trained == ([21, 46] if retrain_every is None else expected)
 
 

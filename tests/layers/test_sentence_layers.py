@@ -112,6 +112,33 @@ def test_a_story_is_trained_in_one_pass_and_saved(story_model, tmp_path):
     )
 
 
+def test_positions_count_from_the_last_flag():
+    layer = keras_sam.RandomPositions(planes=3)
+    inputs = np.random.default_rng(0).normal(size=(2, 9, 4)).astype("float32")
+    inputs[..., -1] = 0
+    inputs[0, [2, 6], -1] = 1
+    counts = np.array([[1, 2, 0, 1, 2, 3, 0, 1, 2], range(1, 10)])
+
+    def angles(outputs):
+        np.testing.assert_array_equal(outputs[..., :4], inputs)
+        cosines, sines = np.split(np.asarray(outputs[..., 4:], "float64"), 2, axis=-1)
+        return np.exp(1j * np.arctan2(sines, cosines))
+
+    # From step to step a turn of its own for each plane, as often as the count says.
+    found = angles(layer(inputs))
+    turns = found[1, 1] / found[1, 0]
+    assert (np.abs(turns[:, np.newaxis] - turns) > 0.01)[~np.eye(3, dtype=bool)].all()
+    expected = found[0, 2] * turns ** counts[..., np.newaxis]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    # In training the same from random angles, others for each sequence and call.
+    starts = [angles(layer(inputs, training=True)) / found for _ in range(2)]
+    for start in starts:
+        np.testing.assert_allclose(start, start[:, :1] + 0 * start, atol=1e-4)
+    starts = np.concatenate(starts)[:, 0]
+    distances = np.abs(starts[:, np.newaxis] - starts).max(axis=-1)
+    assert (distances > 0.1)[~np.eye(4, dtype=bool)].all()
+
+
 def test_think_steps_compile_as_a_part_of_a_model(story_model):
     compiled = tf.function(story_model, jit_compile=False)
     np.testing.assert_allclose(compiled(WORDS), story_model(WORDS), atol=1e-6)
@@ -124,6 +151,7 @@ def test_think_steps_compile_as_a_part_of_a_model(story_model):
         (lambda: keras_sam.SentenceEmbedding(9, 4, "sum"), "`position` must be one"),
         (lambda: keras_sam.SentenceEmbedding(9, 4).build((2, None)), "positions must"),
         (lambda: keras_sam.SinePositions(0), "`waves` must be"),
+        (lambda: keras_sam.RandomPositions(0), "`planes` must be"),
         (lambda: keras_sam.ThinkSteps(keras.layers.Dense(3)), "must be a recurrent"),
         (lambda: keras_sam.ThinkSteps(keras_sam.NTM(3)), "return_sequences=True"),
         (

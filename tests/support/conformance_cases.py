@@ -22,7 +22,7 @@ class Case:
     name: str
     cell_class: type
     layer_class: type
-    # From a dropout rate to the arguments beyond SIZES, a controller made anew.
+    # From a dropout rate to the arguments beyond SIZES, with a new controller.
     arguments: Callable[[float], dict]
     # For the layer alone.
     layer_arguments: dict = dataclasses.field(default_factory=dict, hash=False)
@@ -246,7 +246,7 @@ CASES = [
             "reads_per_head": 2,
             "links_per_slot": 2,
         },
-        # Its graph has three times the operations of a SAM's, to be traced anew.
+        # Its graph has three times the operations of a SAM's, to be traced again.
         variant=True,
         **{**PLAIN_SAM, **LINKS},
     ),

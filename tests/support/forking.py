@@ -36,7 +36,7 @@ class GroupProcesses:
                 failure(
                     item,
                     "pytest-xdist does not keep the tests of a group together: it has "
-                    "not named them. Install the versions that setup.py asks for.",
+                    "not named them. Install the versions of pyproject.toml.",
                 )
             ]
         if self.process is None:

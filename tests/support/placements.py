@@ -364,7 +364,7 @@ def run_course(placement, make, eagerly=False):
 def plain_course(placement, kind, arguments=()):
     """The course of keras.layers.RNN(cell) in the same place.
 
-    Eagerly, for Keras's own loop is the same in a graph, and takes longer to trace.
+    It runs eagerly: Keras's own loop is the same in a graph, which takes longer.
     """
     subject = next(
         each

@@ -297,7 +297,7 @@ def test_ngrams_show_the_bit_before():
 
 
 def naive_optimal(bits, n):
-    """(N1 + 1/2) / (N1 + N0 + 1), counted anew for each bit."""
+    """(N1 + 1/2) / (N1 + N0 + 1), counted again for each bit."""
     result = []
     for t in range(len(bits)):
         context = bits[t - n + 1 : t] if t >= n - 1 else None

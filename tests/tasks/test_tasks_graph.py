@@ -151,7 +151,7 @@ def test_a_graph_is_asked_for_several_paths():
     x, y, weight = tasks.traversal_sequences(0, [lesson] * 20, queries=5)
     check(x, y, weight, solve_traversal)
     assert {len(read_phases(sequence)) for sequence in x} == {1 + 2 * 5}
-    # Each path is drawn anew: from any node, of any length.
+    # Each path is drawn by itself: from any node, of any length.
     queries = [[query for query, _ in read_phases(each)[1::2]] for each in x]
     assert {len(query) for of_graph in queries for query in of_graph} == set(
         range(1, 6)

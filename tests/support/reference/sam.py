@@ -351,8 +351,8 @@ def _run_dense_example(
             if write_heads == 1:
                 previous = np.mean(read_weights, axis=0, keepdims=True)
             write_weights = alpha * (gamma * previous + (1.0 - gamma) * least_used)
-            # (3), R_t = I^U 1^T. One head after the other, not a matrix product, lest
-            # equal rows become unequal by rounding.
+            # (3), R_t = I^U 1^T. One head follows the other: a matrix product could
+            # make equal rows unequal by rounding.
             memory = memory * (1.0 - np.sum(least_used, axis=0))[:, np.newaxis]
             for head in range(write_heads):
                 memory = memory + np.outer(
