@@ -39,7 +39,7 @@ def trained(index, seed, options):
         command = [
             *(sys.executable, SCRIPT, "--index", index, "--seed", seed),
             *("--memory-slots", options.slots, "--pairs", *options.pairs),
-            *("--learned", LEARNED, "--max-updates", options.max_updates),
+            *("--learned", LEARNED, "--max-updates", *options.max_updates),
             *("--output", folder),
         ]
         subprocess.run([str(part) for part in command], check=True)
@@ -63,10 +63,10 @@ def main():
     parser.add("--seeds", "0,1,2", "of weights and sequences", numbers)
     parser.add("--pairs", "4,32,256,1024", "the curriculum", numbers)
     parser.add("--slots", 8192, "of the memory", int)
-    parser.add("--max-updates", 2000, "at each number of pairs", int)
+    parser.add("--max-updates", "2000,2000,2000,500", "at each of them", numbers)
     options = parser.parse()
     if options.smoke:
-        options.pairs, options.seeds, options.max_updates = [2, 8], [0], 50
+        options.pairs, options.seeds, options.max_updates = [2, 8], [0], [50, 50]
     stored = json.loads(options.output.read_text()) if options.output.exists() else {}
     for seed in options.seeds:
         for index in options.indexes:

@@ -65,13 +65,19 @@ def parse_arguments():
         default=0.002,
         help="wrong bits of 8 under which a number of pairs is learned",
     )
-    add("--max-updates", type=int, default=3000, help="at each number of pairs")
+    add(
+        "--max-updates",
+        type=int,
+        nargs="+",
+        default=[3000, 3000, 600, 300, 20, 10],
+        help="at each number of pairs",
+    )
     add("--seed", type=int, default=0)
     add("--output", type=Path, help="default: runs/long_recall")
     add("--smoke", action="store_true", help="two short lengths, no learning")
     arguments = parser.parse_args()
     if arguments.smoke:
-        arguments.pairs, arguments.max_updates = [2, 8], 50
+        arguments.pairs, arguments.max_updates = [2, 8], [50, 50]
         arguments.memory_slots = 2**12
     if arguments.output is None:
         arguments.output = ROOT / "runs" / "long_recall"
@@ -171,7 +177,7 @@ class Level(keras.callbacks.Callback):
 def train(model, arguments):
     """From few pairs to many; returns the model and a point for every few updates."""
     curve = []
-    for pairs in arguments.pairs:
+    for pairs, max_updates in zip(arguments.pairs, arguments.max_updates, strict=True):
         # About as many pairs in an update whatever the length, but for the longest.
         batch = max(1, min(32, 256 // pairs))
         slots = arguments.memory_slots if batch == 1 else SMALL_MEMORY
@@ -183,13 +189,13 @@ def train(model, arguments):
         settings = {
             name: value
             for name, value in vars(arguments).items()
-            if name not in ("output", "pairs", "smoke")
+            if name not in ("output", "pairs", "max_updates", "smoke")
         }
         run = keras_sam.callbacks.RunBackup(
             arguments.output / "backup" / str(pairs), [level], settings
         )
         done = run.restore(model)
-        epochs = done if run.stopped else -(-arguments.max_updates // updates)
+        epochs = done if run.stopped else -(-max_updates // updates)
         model.fit(
             endless(arguments, pairs, batch, done * updates),
             steps_per_epoch=updates,

@@ -76,12 +76,13 @@ class RandomPositions(keras.layers.Layer):
             [[0.1], [0.0]], [[3.0], [2 * math.pi]], (2, self.planes)
         )
         angles = (time - last)[..., tf.newaxis] * tf.cast(speeds, sequences.dtype)
+        starts = tf.cast(starts, sequences.dtype)
         if training:
             shape = (tf.shape(sequences)[0], 1, self.planes)
             starts = keras.random.uniform(
                 shape, 0.0, 2 * math.pi, sequences.dtype, self.seed_generator
             )
-        angles += tf.cast(starts, sequences.dtype)
+        angles += starts
         return tf.concat([sequences, tf.cos(angles), tf.sin(angles)], axis=-1)
 
     def compute_output_shape(self, sequences_shape):
