@@ -36,7 +36,7 @@ TESTS = Path(__file__).parent
 FAST = (
     *("ops/*", "index/test_index_exact.py", "cells/test_reference_*.py", "tasks/*"),
     *("contract/test_public_names.py", "contract/test_arguments.py"),
-    *("contract/test_renamed.py", "contract/test_structure.py", "test_metrics.py"),
+    *("contract/test_renamed.py", "test_metrics.py"),
     "recurrence/test_recurrence.py::test_sequence_equals_the_cell[given_masked-compiled]",
 )
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conformance_cases import CASES, FEATURES
-from helpers import arrays, assert_close, assert_differs, randomize
+from helpers import arrays, assert_close, assert_differs
 
 BATCH, STEPS = 3, 4
 EXPORT_SHAPES = [(batch, steps) for batch in (1, 4) for steps in (1, 5, 9)]
@@ -76,13 +76,14 @@ each_wrapping = pytest.mark.parametrize("wrapping", ["layer", "rnn"])
 
 
 random_inputs = functools.partial(helpers.random_inputs, steps=STEPS, seed=1)
+randomize = functools.partial(helpers.randomize, seed=2, scale=0.4)
 
 
 def built(layer, like=None, batch=None):
     """The layer with random weights, or those of another one."""
     layer.build((batch, None, FEATURES))
     if like is None:
-        randomize(layer, seed=2, scale=0.4)
+        randomize(layer)
     else:
         layer.set_weights(like.get_weights())
     return layer

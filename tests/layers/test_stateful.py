@@ -62,7 +62,7 @@ def random_model(make, seed=0, **kwargs):
     """A stateful model and its layer, with random weights."""
     layer = make(stateful=True, **kwargs)
     model = keras.Sequential([keras.Input(batch_shape=(BATCH, None, FEATURES)), layer])
-    randomize(layer, seed)
+    randomize(layer, seed=seed)
     return model, layer
 
 
@@ -195,7 +195,7 @@ def test_a_fresh_stream_starts_from_the_initial_state_of_the_moment(make):
     (chunk,) = chunks(1)
     # Before the first call, and after a reset.
     for seed in (2, 3):
-        randomize(layer, seed)
+        randomize(layer, seed=seed)
         plain.set_weights(layer.get_weights())
         assert_close(model(chunk), plain(chunk))
         layer.reset_state()
