@@ -41,7 +41,7 @@ def list():
 def load(name, source=None):
     """Loads a trained model.
 
-    The model comes from the first of these places that is given or there:
+    The model comes from the first of these places that is given or found:
 
     1. `source`;
     2. the environment variable `KERAS_SAM_MODELS`, which means the same;

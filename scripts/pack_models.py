@@ -9,8 +9,8 @@ depend on the files' contents alone. Run the script after each change of these f
 release offers the archives under one address, which `KERAS_SAM_MODELS` names.
 
 `--keras` rebuilds models of examples/train.py from results.json and the variables of
-the SavedModel. It also drops the optimizer of a `model.keras` that has one. Left out
-are LEFT_OUT.
+the SavedModel. It also drops the optimizer of a `model.keras` that has one. The
+models of LEFT_OUT get none.
 """
 
 import argparse
