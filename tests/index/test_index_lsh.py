@@ -491,7 +491,7 @@ def test_what_queries_do_not_know_does_not_matter():
     memory = tf.constant(words[np.newaxis], tf.float32)
 
     def found(directions):
-        index = LSH()
+        index = LSH(tables=4, probes=8, reordering=128)
         state = index.start(memory, slots, directions)
         return recall(index, state, memory, queries, 1)
 
@@ -686,7 +686,8 @@ def test_layer_equals_the_cell(path, masked):
 
 
 def test_compiled_loop_copies_neither_memory_nor_tables():
-    slots, words = 4099, 6
+    # Larger than all that a search compares.
+    slots, words = 2**16 + 3, 6
     layer = keras_sam.SAM(5, slots, words, index="lsh", return_sequences=True)
     inputs = tf.zeros((2, 16, 3))
     layer.build(inputs.shape)
@@ -715,7 +716,7 @@ def test_saved_and_exported(tmp_path):
         "tables": 3,
         "bucket_size": 64,
         "probes": 2,
-        "reordering": 128,
+        "reordering": 256,
         "seed": 5,
     }
     np.testing.assert_allclose(again.predict(inputs, verbose=0), expected, atol=1e-5)
@@ -749,7 +750,7 @@ def test_a_configuration_with_a_fixed_number_of_buckets():
     config = {"tables": 2, "bits": 9, "bucket_size": 16, "probes": 3, "seed": 1}
     index = LSH.from_config(config)
     del config["bits"]
-    assert index.get_config() == {**config, "reordering": 128}
+    assert index.get_config() == {**config, "reordering": 256}
 
 
 def test_get():
