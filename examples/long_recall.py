@@ -238,7 +238,7 @@ def draw(curve, path):
     axis.axhline(VALUE_BITS / 2, color="gray", linestyle=":", label="chance")
     axis.set_xlabel("minutes of training")
     axis.set_ylabel("wrong bits of 8 per value")
-    axis.legend()
+    axis.legend(loc="upper right")
     axis.set_title("SAM recalling values by key, gradients through all steps")
     figure.savefig(path, dpi=100)
     plt.close(figure)
@@ -273,6 +273,7 @@ def main():
         "seed": arguments.seed,
         "machine": f"{os.cpu_count()} cores",
         "memory_slots": arguments.memory_slots,
+        "training_seconds": round(sum(point["seconds"] for point in curve)),
         "test_wrong_bits_per_value": test_errors,
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "curve": curve,
