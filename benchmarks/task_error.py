@@ -2,10 +2,11 @@
 
     python benchmarks/task_error.py
 
-The SAMs of saved_models/long_recall and saved_models/recall_curriculum_sam answer
+The SAMs of saved_models/long_recall, long_recall_24 and recall_curriculum_sam answer
 sequences of more and more pairs, with the index that they were trained with or with
 another one. The memory has eight slots for each pair, more than a sequence has steps,
 or as many as `--slots`. The weights are the same: what differs is what the index finds.
+Exact search takes hours for the longest sequences, beyond `--exact-up-to` pairs.
 
 Expected: as many wrong bits with LSH as with exact search.
 
@@ -50,6 +51,13 @@ class LongRecall:
         return recall_sequences(rng, 1, pairs, self.key_bits)
 
 
+class LongRecall24(LongRecall):
+    """The same, with keys of 24 bits."""
+
+    pairs = (4096, 65536, 262144)
+    sequences = 1
+
+
 class RecallCurriculum:
     """The model of examples/recipes/recall_curriculum.toml: pairs of items."""
 
@@ -72,7 +80,11 @@ class RecallCurriculum:
         return next(stream.as_numpy_iterator())
 
 
-MODELS = {"long_recall": LongRecall, "recall_curriculum_sam": RecallCurriculum}
+MODELS = {
+    "long_recall": LongRecall,
+    "long_recall_24": LongRecall24,
+    "recall_curriculum_sam": RecallCurriculum,
+}
 
 
 def with_settings(trained, **settings):
@@ -100,6 +112,8 @@ def measure(model, options):
         ]
         slots = options.slots or 8 * pairs
         for index in options.indexes:
+            if index == "exact" and pairs > options.exact_up_to:
+                continue
             layer = with_settings(model.layer, index=index, memory_slots=slots)
             wrong = [wrong_bits(layer, sequence) for sequence in sequences]
             rows.append(
@@ -124,6 +138,7 @@ def main():
     parser.add("--pairs", None, "in a sequence; default: of each model", numbers)
     parser.add("--slots", None, "default: eight for each pair", int)
     parser.add("--sequences", None, "for each row; default: of each model", int)
+    parser.add("--exact-up-to", 65536, "pairs", int)
     options = parser.parse()
     if options.smoke:
         options.pairs, options.sequences = [16], 1

@@ -183,7 +183,7 @@ def test_task_error_smoke(tmp_path):
     output = tmp_path / "results.json"
     run_script("benchmarks/task_error.py", "--smoke", "--output", output)
     results = json.loads(output.read_text())
-    for name in ("long_recall", "recall_curriculum_sam"):
+    for name in ("long_recall", "long_recall_24", "recall_curriculum_sam"):
         rows = results[name]["rows"]
         assert [row["index"] for row in rows] == ["exact", "lsh"]
         assert all(row["wrong_bits"] == 0.0 for row in rows)
