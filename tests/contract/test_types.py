@@ -3,6 +3,7 @@
 import ast
 import inspect
 import textwrap
+import tomllib
 import typing
 from pathlib import Path
 
@@ -75,11 +76,8 @@ def test_the_other_arguments_are_the_keys_of_a_typed_dict(cls):
 
 
 def test_the_package_says_that_it_has_types():
-    (data,) = (
-        ast.literal_eval(node.value)
-        for node in ast.walk(ast.parse((ROOT / "setup.py").read_text()))
-        if isinstance(node, ast.keyword) and node.arg == "package_data"
-    )
-    for name in data["keras_sam"]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    data = project["tool"]["setuptools"]["package-data"]["keras_sam"]
+    for name in data:
         assert (ROOT / "keras_sam" / name).is_file()
-    assert "py.typed" in data["keras_sam"]
+    assert "py.typed" in data
