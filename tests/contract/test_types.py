@@ -5,15 +5,14 @@ import inspect
 import textwrap
 import tomllib
 import typing
-from pathlib import Path
 
 import keras
 import pytest
+from running import ROOT
 
 import keras_sam
 from keras_sam import options
 
-ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     *(keras_sam.NTM, keras_sam.DNC, keras_sam.DAM),
     *(keras_sam.MANN, keras_sam.SAM, keras_sam.SDNC),
