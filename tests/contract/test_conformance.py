@@ -885,7 +885,6 @@ def test_calls_leave_nothing_behind(case):
 
 
 @each_case_in_time
-@pytest.mark.slow_rows("mann_lstm")
 def test_fit_changes_every_weight(case):
     layer = case.layer(dropout=0.3)
     model = keras.Sequential([keras.Input((None, FEATURES)), layer])

@@ -72,6 +72,7 @@ def ways(monkeypatch):
     return found
 
 
+@pytest.mark.slow_rows("SAM-False", "SDNC-False")
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("layer_class", [keras_sam.SAM, keras_sam.SDNC])
 def test_a_sequence_reaches_its_memory_through_at_most_six_files(

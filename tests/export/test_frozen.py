@@ -186,7 +186,7 @@ def test_requests_share_the_memory_and_leave_nothing_behind(name, frozen):
 
 
 # More slots than what LSH looks at has numbers: no step looks at all words.
-LARGE = {"memory_slots": 40_009, "index": "lsh", "reads_per_head": 2}
+LARGE = {"memory_slots": 100_003, "index": "lsh", "reads_per_head": 2}
 # What hands a tensor on as it is. A variable that is read is not copied, unless a
 # gather straight from it has come before: then every reading of it is a copy.
 HANDED_ON = {"Placeholder", "Identity", "ReadVariableOp", "Reshape", "StopGradient"}

@@ -587,9 +587,8 @@ def make_model(plain=False, index="scann"):
     return keras.Model(inputs, keras.layers.Dense(1)(hidden))
 
 
-@pytest.mark.parametrize(
-    "plain", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["layer", "cell"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("plain", [False, True], ids=["layer", "cell"])
 def test_two_layers_learn(plain, cache):
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(8, 6, 5)).astype("float32")

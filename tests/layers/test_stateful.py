@@ -217,6 +217,7 @@ def test_assign_add_and_sub_count_too(make):
     assert_differs(model(chunk), start)
 
 
+@pytest.mark.slow_rows("ntm")
 @one_of_each_kind
 def test_states_assigned_before_fit(make):
     (chunk,) = chunks(1)

@@ -89,6 +89,7 @@ def test_sequence_equals_the_cell(path, kwargs, given_rows, masked):
             np.testing.assert_allclose(value, reference, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_rounding_of_the_sequence_is_that_of_the_cell():
     """In float32, against the cell in float64: at most twice the plain path's error.
 

@@ -141,6 +141,7 @@ CASES = [
         keras_sam.DAM,
         lambda rate: {"dropout": rate, "recurrent_dropout": rate},
         counters=("usage",),
+        variant=True,
     ),
     Case(
         "dam_dense_two_write_heads",
@@ -164,6 +165,7 @@ CASES = [
         keras_sam.MANN,
         lambda rate: {"dropout": rate, "recurrent_dropout": rate},
         counters=("usage",),
+        variant=True,
     ),
     Case(
         "mann_all_options",
