@@ -23,7 +23,8 @@ Three kinds of words:
 - random: normal; so are the queries;
 - trained: what a SAM of examples/long_recall.py (`--model`, its Keras file) has written
   after N pairs, and its queries and strengths when it recalls 400 of them. Rewritten by
-  moving the words to other slots; up to 2^16 words: there are no more keys.
+  moving the words to other slots; up to as many words as there are keys. Beyond 2^16
+  words the SAM wrote them with LSH: with exact search that takes hours.
 
 The other kinds have a strength of 20. With `--slots` the memory has more slots than
 words.
@@ -63,7 +64,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "index_quality.json"
 MODEL = ROOT / "saved_models" / "long_recall" / "model.keras"
 WORD_SIZE, WRITES, HEADS, COUNT = 32, 17, 4, 4
 CLUSTER, SPREAD = 16, 0.1
-KEY_BITS, VALUE_BITS = 16, 8
+VALUE_BITS = 8
 INDEXES = {
     "exact": Exact,
     "LSH": LSH,
@@ -127,23 +128,24 @@ class Trained:
 
     def __init__(self, rng, words, options):
         self._rng = rng
-        trained = keras.models.load_model(options.model).get_layer("memory")
-        keys = rng.choice(2**KEY_BITS, words, replace=False)
-        keys = 2.0 * (keys[:, np.newaxis] >> np.arange(KEY_BITS) & 1) - 1.0
+        model = keras.models.load_model(options.model)
+        trained, bits = model.get_layer("memory"), key_bits(model)
+        keys = rng.choice(2**bits, words, replace=False)
+        keys = 2.0 * (keys[:, np.newaxis] >> np.arange(bits) & 1) - 1.0
         values = 2.0 * rng.integers(0, 2, (words, VALUE_BITS)) - 1.0
         pairs = np.concatenate([np.zeros((words, 1)), keys, values], axis=1)
         asked = rng.choice(words, min(words, options.queries), replace=False)
         questions = np.concatenate([pairs[asked, :-VALUE_BITS], 0 * values[asked]], 1)
         questions[:, 0] = 1.0
 
-        layer = copy_of(trained, words, Exact())
+        layer = copy_of(trained, words, Exact() if words <= 2**16 else LSH())
         states = layer.get_initial_state(1)
         for part in np.split(np.float32(pairs), range(1024, words, 1024)):
             _, *states = layer(part[np.newaxis], initial_state=states)
         recorder = Recorder()
         cell = copy_of(trained, words, recorder).cell
-        state = cell.unpack_state(states)
-        self.memory = state.memory.numpy()[0]
+        self.memory = layer.cell.unpack_state(states).memory.numpy()[0]
+        state = cell.unpack_state(cell.get_initial_state(1, memory=self.memory))
         strengths = []
         for question in tf.constant(questions[:, np.newaxis], tf.float32):
             _, state, decisions = cell.step(question, state)
@@ -179,7 +181,7 @@ class Recorder(Exact):
 def copy_of(layer, words, index):
     config = {**layer.get_config(), "memory_slots": words, "return_state": True}
     copy = keras_sam.SAM.from_config({**config, "index": index})
-    copy.build((1, None, 1 + KEY_BITS + VALUE_BITS))
+    copy.build_from_config(layer.get_build_config())
     copy.set_weights(layer.get_weights())
     return copy
 
@@ -189,8 +191,11 @@ def normal(rng, shape):
 
 
 KINDS = {"clusters": Clusters, "random": Random, "trained": Trained}
-# Keys, of which each pair of the trained SAM needs another one.
-MOST_TRAINED = 2**KEY_BITS
+
+
+def key_bits(model):
+    """Of a model of examples/long_recall.py."""
+    return model.input_shape[-1] - 1 - VALUE_BITS
 
 
 # Measurements.
@@ -407,8 +412,12 @@ def main():
     for kind in options.kinds:
         results = {}
         record[kind] = {**provenance(), "results": results}
+        most = np.inf
+        if kind == "trained":
+            # Each pair needs a key of its own.
+            most = 2 ** key_bits(keras.models.load_model(options.model))
         for words in options.words:
-            if kind == "trained" and words > MOST_TRAINED:
+            if words > most:
                 continue
             results[str(words)] = measure(kind, words, options)
             for name, result in results[str(words)].items():
