@@ -486,20 +486,65 @@ def test_recipes_are_of_existing_tasks(import_example):
     assert tasks <= {recipe["task"] for recipe in recipes}
 
 
-def test_quickstart_notebook():
-    notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
+def run_notebook(name, values):
+    """Executes a notebook of examples/ with other values of its variables.
+
+    Returns:
+        What its cells print, and how many pictures they show.
+    """
+    notebook = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
+    for variable, value in values.items():
+        line, found = re.compile(rf"^{variable} = [^#\n]*", re.M), 0
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.source, count = line.subn(f"{variable} = {value!r}  ", cell.source)
+                found += count
+        assert found == 1, variable
+    place = {"metadata": {"path": EXAMPLES}}
+    nbclient.NotebookClient(notebook, timeout=600, resources=place).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    printed = "".join(output.get("text", "") for output in outputs)
+    return printed, sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    for cell in notebook.cells:
-        cell.source = cell.source.replace("PORT = 8599", f"PORT = {port}")
-    # Its own checks are in it.
-    place = {"metadata": {"path": EXAMPLES}}
-    nbclient.NotebookClient(notebook, timeout=300, resources=place).execute()
-    pictures = [
-        output
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    ]
-    assert len(pictures) == 2
+        return free.getsockname()[1]
+
+
+BRIEF = {"EPOCHS": 1, "BATCH": 6}
+
+
+@pytest.mark.parametrize(
+    "name, values, files, pictures, prints",
+    [
+        ("quickstart", {}, None, 2, ""),
+        ("babi", {"CONFIG": "sentences_1k", **BRIEF}, "MANUAL_DIR", 1, "6 to test on"),
+        ("babi", {"EPOCHS": 1, "OWN_STORIES": True}, None, 1, "200 to test on"),
+        ("omniglot", {"EPISODES": 2, "INSTANCES": 4}, "DATA", 2, "instance  4: "),
+        ("omniglot", {"EPISODES": 8, "CHARACTERS": 9}, None, 2, "10: (100|[6-9])"),
+        ("stream", {"SLOTS": 2**12, "CHUNK": 64, "CHUNKS": 3}, None, 0, "parcel .*: s"),
+    ],
+)
+@pytest.mark.slow_rows("babi-*", "omniglot-*", "stream-*")
+def test_notebooks(name, values, files, pictures, prints, tmp_path, monkeypatch):
+    # Their own checks are in them. Kernels choose where pictures go.
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    if name == "quickstart":
+        values = {"PORT": free_port()}
+    if files is not None:
+        if name == "babi":
+            write_babi(tmp_path, sizes=("en-valid",))
+        else:
+            write_omniglot(tmp_path)
+        values = {**values, files: str(tmp_path)}
+        monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
+    printed, shown = run_notebook(name, values)
+    assert re.search(prints, printed)
+    assert shown == pictures
+
+
+def test_all_notebooks_are_executed():
+    rows = next(m for m in test_notebooks.pytestmark if m.name == "parametrize").args[1]
+    assert {row[0] for row in rows} == {path.stem for path in EXAMPLES.glob("*.ipynb")}
