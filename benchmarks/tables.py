@@ -243,6 +243,21 @@ def found():
     return markdown(columns, rows)
 
 
+def task_error():
+    """Wrong bits of an answer with each index, with the same words and weights."""
+    rows = {}
+    for model, part in stored("task_error").items():
+        for row in part["rows"]:
+            key = f"`{model}`", f"{row['pairs']:,}", f"{row['answers']:,}", row["bits"]
+            rows.setdefault(key, {})[row["index"]] = f"{row['wrong_bits']:.4f}"
+    columns = ["model", "pairs", "answers", "bits of an answer", "exact", "LSH"]
+    found = (
+        [*map(str, key), each.get("exact", ""), each["lsh"]]
+        for key, each in rows.items()
+    )
+    return markdown(columns, [*found])
+
+
 def found_by_scann():
     rows = []
     for kind, part in stored("index_quality").items():
@@ -517,6 +532,7 @@ TABLES = {
         extrapolated,
         found,
         found_by_scann,
+        task_error,
         strengths,
         frozen,
         load_of_server,
