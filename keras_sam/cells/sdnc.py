@@ -55,9 +55,8 @@ class LinkedReadPlan(NamedTuple):
 
     slots: tf.Tensor  # [batch, R, K], integers
     found: tf.Tensor  # [batch, R, K]: by content
-    linked: (
-        tf.Tensor
-    )  # [batch, 2, R, K, K_L]: forward, backward from each slot read before
+    # Forward and backward from each slot read before.
+    linked: tf.Tensor  # [batch, 2, R, K, K_L]
     links: tf.Tensor  # [batch, 2, R, K, K_L]: the weights of these links
 
 

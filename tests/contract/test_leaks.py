@@ -81,8 +81,9 @@ def measured(made, done):
 
 
 # Keras keeps the graphs of a model's `fit` and `predict`, whatever the layer: 4 MiB for
-# an LSTM, 22 MiB for a plain cell of a matrix product and 100 tanh in
-# `keras.layers.RNN`. What `fit` leaves says nothing of our layers.
+# an LSTM, more for a layer of more operations, `keras.layers.RNN` around a plain cell
+# too (`python tests/support/leaks.py fit lstm ntm`). What `fit` leaves says nothing of
+# our layers.
 GROWING = [done for done in DONE if done != "fit"]
 
 
