@@ -1,7 +1,7 @@
 """The types of the constructors' arguments, and those that all classes share.
 
-The shared ones are `**kwargs: Unpack[...]` (PEP 692). Defaults stand in `MemoryCell`
-and `MemoryRNN`.
+The shared ones are `**kwargs: Unpack[...]` (PEP 692). Defaults stand in `MemoryCell`,
+`DNCExtensions` and `MemoryRNN`.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,6 +62,24 @@ class CellOptions(SparseCellOptions, total=False):
     initial_memory: InitialMemory
 
 
+class LinkOptions(TypedDict, total=False):
+    """What a cell that reads along links takes besides, see `DNCExtensions`."""
+
+    key_masks: bool
+    mask_min: float
+    link_sharpening: bool
+    bypass_dropout: float
+    normalize_interface: bool
+
+
+class DNCOptions(CellOptions, LinkOptions, total=False):
+    """What a DNC's cell takes besides its own arguments."""
+
+
+class SDNCOptions(SparseCellOptions, LinkOptions, total=False):
+    """What an SDNC's cell takes besides its own arguments."""
+
+
 class RNNOptions(TypedDict, total=False):
     """What a layer takes that its cell does not."""
 
@@ -80,3 +98,11 @@ class SparseLayerOptions(SparseCellOptions, RNNOptions, total=False):
 
 class LayerOptions(CellOptions, RNNOptions, total=False):
     """What the layer of a dense cell takes besides the cell's own arguments."""
+
+
+class DNCLayerOptions(DNCOptions, RNNOptions, total=False):
+    """What the layer takes besides its cell's own arguments."""
+
+
+class SDNCLayerOptions(SDNCOptions, RNNOptions, total=False):
+    """What the layer takes besides its cell's own arguments."""

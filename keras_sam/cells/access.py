@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
-from keras_sam.cells.base import MemoryCell, oneplus
-from keras_sam.options import Controller
+from keras_sam.cells.base import MemoryCell, Part, oneplus
 
 
 class AccessInterface(NamedTuple):
@@ -27,53 +26,30 @@ class AccessCell(MemoryCell):
     that follows the mean of all.
     """
 
-    def __init__(
-        self,
-        units: int,
-        memory_slots: int,
-        word_size: int,
-        read_heads: int,
-        write_heads: int,
-        controller: Controller,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *args: Any, write_heads: int, **kwargs: Any) -> None:
         self.write_heads = check_positive_integer("write_heads", write_heads)
-        super().__init__(
-            units, memory_slots, word_size, read_heads, controller, **kwargs
-        )
+        super().__init__(*args, **kwargs)
         if self.write_heads not in (1, self.read_heads):
             raise ValueError(
                 "`write_heads` must be 1 or one for each read head. Received: "
                 f"write_heads={self.write_heads}, read_heads={self.read_heads}"
             )
-        if self.write_heads > self.memory_slots:
-            raise ValueError(
-                "`write_heads` must be at most `memory_slots`. Received: "
-                f"write_heads={self.write_heads}, memory_slots={self.memory_slots}"
-            )
+        self.check_at_most_slots("write_heads")
 
     @property
-    def interface_sizes(self) -> dict[str, int]:
+    def interface_parts(self) -> dict[str, Part]:
         reads, writes, words = self.read_heads, self.write_heads, self.word_size
         return {
-            "queries": reads * words,
-            "strengths": reads,
-            "vectors": writes * words,
-            "write_gates": writes,
-            "interpolation_gates": writes,
+            "queries": Part((reads, words)),
+            "strengths": Part((reads,), oneplus),
+            "vectors": Part((writes, words)),
+            "write_gates": Part((writes,), tf.sigmoid),
+            "interpolation_gates": Part((writes,), tf.sigmoid),
         }
 
     def parse_interface(self, interface: tf.Tensor) -> Any:
         """The parts of an interface vector, as an `AccessInterface`."""
-        parts = self.split_interface(interface)
-        words = self.word_size
-        return AccessInterface(
-            queries=tf.reshape(parts["queries"], (-1, self.read_heads, words)),
-            strengths=oneplus(parts["strengths"]),
-            vectors=tf.reshape(parts["vectors"], (-1, self.write_heads, words)),
-            write_gates=tf.sigmoid(parts["write_gates"]),
-            interpolation_gates=tf.sigmoid(parts["interpolation_gates"]),
-        )
+        return AccessInterface(**self.activate_interface(interface))
 
     @staticmethod
     def gated_write_weights(

@@ -3,8 +3,8 @@
 import abc
 import itertools
 import math
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
 
 import keras
 import tensorflow as tf
@@ -40,6 +40,13 @@ from keras_sam.options import (
 CONSTANT_MEMORY = 1e-6
 
 
+class Part(NamedTuple):
+    """A part of the interface vector."""
+
+    shape: tuple[int, ...]  # without the batch
+    activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity
+
+
 class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
     """Base class of the RNN cells with an external memory.
 
@@ -53,7 +60,9 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
     A subclass names its state in `State` (a NamedTuple with the fields `memory`,
     `read_vectors` and `controller` among others), gives the shapes of all but the
     controller's in `state_shapes`, the interface's parts in `interface_sizes` and
-    what it does to the memory in `access`.
+    what it does to the memory in `access`. With `interface_parts` in the place of
+    `interface_sizes` the parts get a shape and an activation each, see
+    `activate_interface`.
 
     Deriving from Keras's `DropoutRNNCell` has `keras.layers.RNN` tell the cell
     when a sequence ends and the controller needs new dropout masks.
@@ -172,6 +181,15 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         checks.check_state_fits({"units": (self.units,), **self.state_shapes})
         self._initial_weights_built = False
 
+    def check_at_most_slots(self, name: str) -> None:
+        """Raises a `ValueError` if the attribute `name` exceeds `memory_slots`."""
+        value = getattr(self, name)
+        if value > self.memory_slots:
+            raise ValueError(
+                f"`{name}` must be at most `memory_slots`. Received: {name}={value}, "
+                f"memory_slots={self.memory_slots}"
+            )
+
     def _make_controller(self, controller):
         if controller not in ("lstm", "dense"):
             if self.dropout_rate or self.recurrent_dropout_rate:
@@ -216,9 +234,15 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
     # What a subclass says.
 
     @property
-    @abc.abstractmethod
-    def interface_sizes(self) -> dict[str, int]:
-        """How many numbers each part of the interface vector has, by name, in order."""
+    def interface_parts(self) -> dict[str, Part]:
+        """Shape and activation of each part of the interface vector, in order.
+
+        A cell that says `interface_sizes` instead takes its parts as they are.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `interface_parts` or "
+            "`interface_sizes`."
+        )
 
     @property
     @abc.abstractmethod
@@ -252,6 +276,13 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         return sum(self.interface_sizes.values())
 
     @property
+    def interface_sizes(self) -> dict[str, int]:
+        """How many numbers each part of the interface vector has, by name, in order."""
+        return {
+            name: math.prod(shape) for name, (shape, _) in self.interface_parts.items()
+        }
+
+    @property
     def interface_columns(self) -> dict[str, slice]:
         """Where each part is in the interface vector, as slices by name.
 
@@ -270,6 +301,14 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         sizes = self.interface_sizes
         parts = tf.split(interface, list(sizes.values()), axis=-1)
         return dict(zip(sizes, parts, strict=True))
+
+    def activate_interface(self, interface: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The parts of an interface vector as `interface_parts` says, by name."""
+        parts = self.split_interface(interface)
+        return {
+            name: activation(tf.reshape(parts[name], (-1, *shape)))
+            for name, (shape, activation) in self.interface_parts.items()
+        }
 
     # Building.
 
@@ -543,6 +582,13 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         controller = self._controller_argument
         if controller not in ("lstm", "dense"):
             controller = controllers.serialize(self.controller)
+        objects = {
+            f"{part}_{kind}": keras.saving.serialize_keras_object(
+                getattr(self, f"{part}_{kind}")
+            )
+            for kind in ("initializer", "regularizer", "constraint")
+            for part in ("kernel", "recurrent", "bias")
+        }
         return {
             **super().get_config(),
             "units": self.units,
@@ -554,21 +600,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             "clip_value": self.clip_value,
             "initial_memory": self.initial_memory,
             "initial_read_vectors": self.initial_read_vectors,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "recurrent_initializer": keras.initializers.serialize(
-                self.recurrent_initializer
-            ),
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "recurrent_regularizer": keras.regularizers.serialize(
-                self.recurrent_regularizer
-            ),
-            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
-            "recurrent_constraint": keras.constraints.serialize(
-                self.recurrent_constraint
-            ),
-            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+            **objects,
             "dropout": self.dropout_rate,
             "recurrent_dropout": self.recurrent_dropout_rate,
             "seed": self.seed,

@@ -113,8 +113,8 @@ class DAMCell(UsageMemory, AccessCell):
             memory_slots,
             word_size,
             read_heads,
-            write_heads,
             controller,
+            write_heads=write_heads,
             initial_read_vectors=initial_read_vectors,
             **kwargs,
         )

@@ -7,12 +7,12 @@ import tensorflow as tf
 
 from keras_sam import ops
 from keras_sam.arguments import check_boolean
-from keras_sam.cells.base import oneplus
+from keras_sam.cells.base import Part, oneplus
 from keras_sam.cells.extensions import LINK_EPSILON, DNCExtensions
 from keras_sam.options import (
     BatchSize,
-    CellOptions,
     Controller,
+    DNCOptions,
     InitialReadVectors,
     TensorLike,
 )
@@ -149,13 +149,7 @@ class DNCCell(DNCExtensions):
         deallocate: bool = False,
         link_gradients: bool = True,
         initial_read_vectors: InitialReadVectors = "zeros",
-        *,
-        key_masks: bool = False,
-        mask_min: float = 0.0,
-        link_sharpening: bool = False,
-        bypass_dropout: float = 0.0,
-        normalize_interface: bool = False,
-        **kwargs: Unpack[CellOptions],
+        **kwargs: Unpack[DNCOptions],
     ) -> None:
         self.deallocate = check_boolean("deallocate", deallocate)
         self.link_gradients = check_boolean("link_gradients", link_gradients)
@@ -166,11 +160,6 @@ class DNCCell(DNCExtensions):
             read_heads,
             controller,
             initial_read_vectors=initial_read_vectors,
-            key_masks=key_masks,
-            mask_min=mask_min,
-            link_sharpening=link_sharpening,
-            bypass_dropout=bypass_dropout,
-            normalize_interface=normalize_interface,
             **kwargs,
         )
 
@@ -188,26 +177,28 @@ class DNCCell(DNCExtensions):
         }
 
     @property
-    def interface_sizes(self) -> dict[str, int]:
+    def interface_parts(self) -> dict[str, Part]:
         # In the paper's order.
         words, heads = self.word_size, self.read_heads
-        sizes = {
-            "read_keys": heads * words,
-            "read_strengths": heads,
-            "write_key": words,
-            "write_strength": 1,
-            "erase": words,
-            "write_vector": words,
-            "free_gates": heads,
-            "allocation_gate": 1,
-            "write_gate": 1,
-            "read_modes": heads * 3,
+        parts = {
+            "read_keys": Part((heads, words)),
+            "read_strengths": Part((heads,), oneplus),
+            "write_key": Part((1, words)),
+            "write_strength": Part((1,), oneplus),
+            "erase": Part((words,), tf.sigmoid),
+            "write_vector": Part((words,)),
+            "free_gates": Part((heads,), tf.sigmoid),
+            "allocation_gate": Part((1,), tf.sigmoid),
+            "write_gate": Part((1,), tf.sigmoid),
+            "read_modes": Part((heads, 3), tf.nn.softmax),
         }
         if self.key_masks:
-            sizes |= {"read_masks": heads * words, "write_mask": words}
+            parts["read_masks"] = Part((heads, words), self.mask)
+            parts["write_mask"] = Part((1, words), self.mask)
         if self.link_sharpening:
-            sizes |= {"forward_sharpness": heads, "backward_sharpness": heads}
-        return sizes
+            parts["forward_sharpness"] = Part((heads,), oneplus)
+            parts["backward_sharpness"] = Part((heads,), oneplus)
+        return parts
 
     def initial_fields(
         self, batch_size: BatchSize, given_memory: tf.Tensor | None
@@ -222,31 +213,10 @@ class DNCCell(DNCExtensions):
         fields["usage"] = self._for_each(batch_size, usage)
         return fields
 
-    def _parse_interface(self, interface):
-        sizes, parts = self.interface_sizes, self.split_interface(interface)
-
-        def per_head(name):
-            width = sizes[name] // self.read_heads
-            return tf.reshape(parts[name], (-1, self.read_heads, width))
-
-        parts["read_keys"] = per_head("read_keys")
-        parts["read_modes"] = tf.nn.softmax(per_head("read_modes"))
-        for name in ("erase", "free_gates", "allocation_gate", "write_gate"):
-            parts[name] = tf.sigmoid(parts[name])
-        for name in ("read_strengths", "write_strength"):
-            parts[name] = oneplus(parts[name])
-        if self.key_masks:
-            parts["read_masks"] = self.mask(per_head("read_masks"))
-            parts["write_mask"] = self.mask(parts["write_mask"])[:, tf.newaxis]
-        if self.link_sharpening:
-            for name in ("forward_sharpness", "backward_sharpness"):
-                parts[name] = oneplus(parts[name])
-        return parts
-
     def access(
         self, interface: tf.Tensor, state: DNCState
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        parts = self._parse_interface(interface)
+        parts = self.activate_interface(interface)
 
         # Write where there is room, or where the memory is like the write key.
         usage = ops.usage_after_write(state.usage, state.write_weights)
@@ -254,7 +224,7 @@ class DNCCell(DNCExtensions):
         usage = usage * retention
         write_content = ops.content_weights(
             state.memory,
-            parts["write_key"][:, tf.newaxis],
+            parts["write_key"],
             parts["write_strength"],
             parts.get("write_mask"),
         )[:, 0]

@@ -30,11 +30,11 @@ class DNCExtensions(MemoryCell):
     def __init__(
         self,
         *args: Any,
-        key_masks: bool,
-        mask_min: float,
-        link_sharpening: bool,
-        bypass_dropout: float,
-        normalize_interface: bool,
+        key_masks: bool = False,
+        mask_min: float = 0.0,
+        link_sharpening: bool = False,
+        bypass_dropout: float = 0.0,
+        normalize_interface: bool = False,
         **kwargs: Any,
     ) -> None:
         self.key_masks = check_boolean("key_masks", key_masks)

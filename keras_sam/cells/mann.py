@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_sam.arguments import check_rate
+from keras_sam.cells.base import Part
 from keras_sam.cells.usage import UsageMemory, UsageState, least_used_slots
 from keras_sam.options import CellOptions, Controller, InitialReadVectors
 
@@ -110,10 +111,10 @@ class MANNCell(UsageMemory):
             )
 
     @property
-    def interface_sizes(self) -> dict[str, int]:
+    def interface_parts(self) -> dict[str, Part]:
         return {
-            "keys": self.read_heads * self.word_size,
-            "interpolation_gates": self.read_heads,
+            "keys": Part((self.read_heads, self.word_size)),
+            "interpolation_gates": Part((self.read_heads,), tf.sigmoid),
         }
 
     @property
@@ -123,9 +124,7 @@ class MANNCell(UsageMemory):
     def access(
         self, interface: tf.Tensor, state: UsageState
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        parts = self.split_interface(interface)
-        keys = tf.reshape(parts["keys"], (-1, self.read_heads, self.word_size))
-        gates = tf.sigmoid(parts["interpolation_gates"])
+        keys, gates = self.activate_interface(interface).values()
 
         slots = least_used_slots(state.usage, self.read_heads)
         least_used = tf.one_hot(slots, self.memory_slots, dtype=self.compute_dtype)

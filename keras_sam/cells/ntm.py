@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_sam import ops
 from keras_sam.arguments import check_option, check_positive_integer
-from keras_sam.cells.base import MemoryCell
+from keras_sam.cells.base import MemoryCell, Part, oneplus
 from keras_sam.options import BatchSize, CellOptions, Controller, InitialReadVectors
 
 
@@ -168,16 +168,16 @@ class NTMCell(MemoryCell):
         }
 
     @property
-    def interface_sizes(self) -> dict[str, int]:
+    def interface_parts(self) -> dict[str, Part]:
         heads, words = self.read_heads + self.write_heads, self.word_size
         return {
-            "keys": heads * words,
-            "strengths": heads,
-            "gates": heads,
-            "shifts": heads * (2 * self.shift_range + 1),
-            "sharpening": heads,
-            "erase": self.write_heads * words,
-            "add": self.write_heads * words,
+            "keys": Part((heads, words), tf.tanh),
+            "strengths": Part((heads,), tf.nn.softplus),
+            "gates": Part((heads,), tf.sigmoid),
+            "shifts": Part((heads, 2 * self.shift_range + 1), tf.nn.softmax),
+            "sharpening": Part((heads,), oneplus),
+            "erase": Part((self.write_heads, words), tf.sigmoid),
+            "add": Part((self.write_heads, words), tf.tanh),
         }
 
     def _build_initial_weights(self):
@@ -213,18 +213,9 @@ class NTMCell(MemoryCell):
     def access(
         self, interface: tf.Tensor, state: NTMState
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        heads, reads = self.read_heads + self.write_heads, self.read_heads
-        parts = self.split_interface(interface).values()
+        reads = self.read_heads
+        parts = self.activate_interface(interface).values()
         keys, strengths, gates, shifts, sharpening, erase, add = parts
-        keys = tf.tanh(tf.reshape(keys, (-1, heads, self.word_size)))
-        strengths = tf.nn.softplus(strengths)
-        gates = tf.sigmoid(gates)
-        shifts = tf.nn.softmax(
-            tf.reshape(shifts, (-1, heads, 2 * self.shift_range + 1))
-        )
-        sharpening = 1.0 + tf.nn.softplus(sharpening)
-        erase = tf.sigmoid(tf.reshape(erase, (-1, self.write_heads, self.word_size)))
-        add = tf.tanh(tf.reshape(add, (-1, self.write_heads, self.word_size)))
 
         def address(memory, previous_weights, which):
             weights = ops.content_weights(memory, keys[:, which], strengths[:, which])

@@ -168,18 +168,13 @@ class SAMCell(AccessCell):
             memory_slots,
             word_size,
             read_heads,
-            write_heads,
             controller,
+            write_heads=write_heads,
             initial_read_vectors=initial_read_vectors,
             **kwargs,
         )
         self.supports_jit = self.index.supports_jit  # what compile() asks for
-        if self.reads_per_head > self.memory_slots:
-            raise ValueError(
-                "`reads_per_head` must be at most `memory_slots`. Received: "
-                f"reads_per_head={self.reads_per_head}, "
-                f"memory_slots={self.memory_slots}"
-            )
+        self.check_at_most_slots("reads_per_head")
         if self.memory_slots > recency.LATEST_TIME:
             raise ValueError(
                 "`memory_slots` must be at most 2**24: states hold slot numbers in "

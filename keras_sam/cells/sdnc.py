@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_sam import index as indexes
 from keras_sam import ops
 from keras_sam.arguments import check_positive_integer
-from keras_sam.cells.base import oneplus
+from keras_sam.cells.base import Part, oneplus
 from keras_sam.cells.extensions import LINK_EPSILON, DNCExtensions
 from keras_sam.cells.sam import AccessState, SAMCell
 from keras_sam.cells.sparse_memory import SparseMemory
@@ -17,7 +17,7 @@ from keras_sam.options import (
     BatchSize,
     Controller,
     InitialReadVectors,
-    SparseCellOptions,
+    SDNCOptions,
     TensorLike,
 )
 
@@ -156,12 +156,7 @@ class SDNCCell(DNCExtensions, SAMCell):
         usage_threshold: float = 0.005,
         controller: Controller = "lstm",
         initial_read_vectors: InitialReadVectors = "zeros",
-        key_masks: bool = False,
-        mask_min: float = 0.0,
-        link_sharpening: bool = False,
-        bypass_dropout: float = 0.0,
-        normalize_interface: bool = False,
-        **kwargs: Unpack[SparseCellOptions],
+        **kwargs: Unpack[SDNCOptions],
     ) -> None:
         self.links_per_slot = check_positive_integer("links_per_slot", links_per_slot)
         super().__init__(
@@ -175,19 +170,9 @@ class SDNCCell(DNCExtensions, SAMCell):
             usage_threshold=usage_threshold,
             controller=controller,
             initial_read_vectors=initial_read_vectors,
-            key_masks=key_masks,
-            mask_min=mask_min,
-            link_sharpening=link_sharpening,
-            bypass_dropout=bypass_dropout,
-            normalize_interface=normalize_interface,
             **kwargs,
         )
-        if self.links_per_slot > self.memory_slots:
-            raise ValueError(
-                "`links_per_slot` must be at most `memory_slots`. Received: "
-                f"links_per_slot={self.links_per_slot}, "
-                f"memory_slots={self.memory_slots}"
-            )
+        self.check_at_most_slots("links_per_slot")
 
     @property
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -210,29 +195,21 @@ class SDNCCell(DNCExtensions, SAMCell):
         }
 
     @property
-    def interface_sizes(self) -> dict[str, int]:
-        sizes = {**super().interface_sizes, "read_modes": self.read_heads * 3}
+    def interface_parts(self) -> dict[str, Part]:
+        heads, parts = self.read_heads, super().interface_parts
+        parts["read_modes"] = Part((heads, 3), tf.nn.softmax)
         if self.key_masks:
-            sizes["read_masks"] = self.read_heads * self.word_size
+            parts["read_masks"] = Part((heads, self.word_size), self.mask)
         if self.link_sharpening:
-            sizes["sharpness"] = 2 * self.read_heads
-        return sizes
+            parts["sharpness"] = Part((2, heads), oneplus)
+        return parts
 
     def parse_interface(self, interface: tf.Tensor) -> SDNCInterface:
         """The parts of an interface vector, as an `SDNCInterface`."""
-        parts = self.split_interface(interface)
-        modes = tf.reshape(parts["read_modes"], (-1, self.read_heads, 3))
-        result = SDNCInterface(
-            *super().parse_interface(interface), read_modes=tf.nn.softmax(modes)
-        )
+        parts = self.activate_interface(interface)
         if self.key_masks:
-            shape = (-1, self.read_heads, self.word_size)
-            masks = self.mask(tf.reshape(parts["read_masks"], shape))
-            result = result._replace(queries=masks * result.queries, read_masks=masks)
-        if self.link_sharpening:
-            sharpness = tf.reshape(parts["sharpness"], (-1, 2, self.read_heads))
-            result = result._replace(sharpness=oneplus(sharpness))
-        return result
+            parts["queries"] *= parts["read_masks"]
+        return SDNCInterface(**parts)
 
     @staticmethod
     def gates(parts: SDNCInterface) -> dict[str, tf.Tensor]:

@@ -6,7 +6,7 @@ import keras
 
 from keras_sam.cells.dnc import DNCCell
 from keras_sam.layers.base import MemoryRNN
-from keras_sam.options import Controller, InitialReadVectors, LayerOptions
+from keras_sam.options import Controller, DNCLayerOptions, InitialReadVectors
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -45,12 +45,6 @@ class DNC(MemoryRNN):
             deallocate: bool = False,
             link_gradients: bool = True,
             initial_read_vectors: InitialReadVectors = "zeros",
-            *,
-            key_masks: bool = False,
-            mask_min: float = 0.0,
-            link_sharpening: bool = False,
-            bypass_dropout: float = 0.0,
-            normalize_interface: bool = False,
-            **kwargs: Unpack[LayerOptions],
+            **kwargs: Unpack[DNCLayerOptions],
         ) -> None:
             self.cell: DNCCell

@@ -7,7 +7,7 @@ import keras
 from keras_sam import index as indexes
 from keras_sam.cells.sdnc import SDNCCell
 from keras_sam.layers.sam import SAM
-from keras_sam.options import Controller, InitialReadVectors, SparseLayerOptions
+from keras_sam.options import Controller, InitialReadVectors, SDNCLayerOptions
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -62,11 +62,6 @@ class SDNC(SAM):
             usage_threshold: float = 0.005,
             controller: Controller = "lstm",
             initial_read_vectors: InitialReadVectors = "zeros",
-            key_masks: bool = False,
-            mask_min: float = 0.0,
-            link_sharpening: bool = False,
-            bypass_dropout: float = 0.0,
-            normalize_interface: bool = False,
-            **kwargs: Unpack[SparseLayerOptions],
+            **kwargs: Unpack[SDNCLayerOptions],
         ) -> None:
             self.cell: SDNCCell
