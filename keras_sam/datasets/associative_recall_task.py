@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_sam.datasets.builder import Ranges, TaskBuilder, TaskConfig, multiples
+from keras_sam.datasets.builder import Ranges, TaskBuilder, TaskConfig
 from keras_sam.tasks.associative_recall import associative_recall_sequences
 
 
@@ -36,10 +36,6 @@ class AssociativeRecallTaskConfig(TaskConfig):
     @property
     def ranges(self) -> Ranges:
         return ((2, self.max_items),)
-
-    @property
-    def longer(self) -> dict[str, Ranges]:
-        return multiples(self.max_items)
 
 
 class AssociativeRecallTask(TaskBuilder):

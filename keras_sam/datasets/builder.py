@@ -28,9 +28,11 @@ Ranges = tuple[tuple[int, int], ...]
 class TaskConfig(tfds.core.BuilderConfig):
     """Split sizes of a `TaskBuilder`; a subclass adds the sizes of its sequences.
 
-    A subclass has the properties `ranges`, for each size of a sequence the least and
-    the greatest of `train`, `validation` and `test`, and `longer`, a dictionary from
-    the name of a further test split to the `ranges` of its own.
+    A subclass has the property `ranges`, for each size of a sequence the least and the
+    greatest of `train`, `validation` and `test`. The property `longer` is a dictionary
+    from the name of a further test split to the `ranges` of its own: for a task with
+    one size exactly 2, 4 and 6 times the greatest. With several sizes the subclass has
+    it.
 
     Attributes:
         name: String, the name of the configuration; part of the data's path.
@@ -66,7 +68,9 @@ class TaskConfig(tfds.core.BuilderConfig):
 
     @property
     def longer(self) -> dict[str, Ranges]:
-        raise NotImplementedError
+        ((_, greatest),) = self.ranges
+        sizes = [factor * greatest for factor in (2, 4, 6)]
+        return {f"test_{size}": ((size, size),) for size in sizes}
 
     @property
     def splits(self) -> dict[str, tuple[int, Ranges]]:
@@ -79,12 +83,6 @@ class TaskConfig(tfds.core.BuilderConfig):
                 name: (self.longer_size, ranges) for name, ranges in self.longer.items()
             },
         }
-
-
-def multiples(greatest: int) -> dict[str, Ranges]:
-    """The longer test splits of a task with one size: exactly 2, 4 and 6 times it."""
-    sizes = [factor * greatest for factor in (2, 4, 6)]
-    return {f"test_{size}": ((size, size),) for size in sizes}
 
 
 class TaskBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_sam.datasets.builder import Ranges, TaskBuilder, TaskConfig, multiples
+from keras_sam.datasets.builder import Ranges, TaskBuilder, TaskConfig
 from keras_sam.tasks.copy import copy_sequences
 
 _DESCRIPTION = """
@@ -49,10 +49,6 @@ class CopyTaskConfig(TaskConfig):
     @property
     def ranges(self) -> Ranges:
         return ((1, self.max_length),)
-
-    @property
-    def longer(self) -> dict[str, Ranges]:
-        return multiples(self.max_length)
 
 
 class CopyTask(TaskBuilder):

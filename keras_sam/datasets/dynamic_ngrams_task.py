@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_sam.datasets.builder import Ranges, TaskBuilder, TaskConfig, multiples
+from keras_sam.datasets.builder import Ranges, TaskBuilder, TaskConfig
 from keras_sam.tasks.dynamic_ngrams import dynamic_ngrams_sequences
 
 
@@ -35,10 +35,6 @@ class DynamicNgramsTaskConfig(TaskConfig):
     @property
     def ranges(self) -> Ranges:
         return ((self.length, self.length),)
-
-    @property
-    def longer(self) -> dict[str, Ranges]:
-        return multiples(self.length)
 
 
 class DynamicNgramsTask(TaskBuilder):

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_sam.datasets.builder import Ranges, TaskBuilder, TaskConfig, multiples
+from keras_sam.datasets.builder import Ranges, TaskBuilder, TaskConfig
 from keras_sam.tasks.priority_sort import priority_sort_sequences
 
 
@@ -35,10 +35,6 @@ class PrioritySortTaskConfig(TaskConfig):
     @property
     def ranges(self) -> Ranges:
         return ((self.keys, self.keys),)
-
-    @property
-    def longer(self) -> dict[str, Ranges]:
-        return multiples(self.keys)
 
 
 class PrioritySortTask(TaskBuilder):

@@ -30,6 +30,7 @@ from keras_sam.tasks.stream import (
     check_time_steps,
     distinct_vectors,
     size_stream,
+    zeros,
 )
 
 
@@ -97,10 +98,7 @@ def associative_recall_sequences(
         "(max(items) + 2 * queries) * (item_length + 1)",
     )
 
-    batch = len(items)
-    inputs = np.zeros((batch, time_steps, bits + 2), np.float32)
-    targets = np.zeros((batch, time_steps, bits), np.float32)
-    sample_weight = np.zeros((batch, time_steps), np.float32)
+    inputs, targets, sample_weight = zeros(len(items), time_steps, bits + 2, bits)
     for i, count in enumerate(items):
         vectors = distinct_vectors(rng, count, item_length * bits)
         vectors = vectors.reshape(count, item_length, bits)

@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
 from keras_sam.options import Integers, Rng, Sequences, Size, TensorLike
-from keras_sam.tasks.stream import check_sizes, check_time_steps, size_stream
+from keras_sam.tasks.stream import check_sizes, check_time_steps, size_stream, zeros
 
 
 def dynamic_ngrams_sequences(
@@ -69,10 +69,7 @@ def dynamic_ngrams_sequences(
     order = check_positive_integer("n", n) - 1
     time_steps = check_time_steps(time_steps, lengths.max(), "max(lengths)")
 
-    batch = len(lengths)
-    inputs = np.zeros((batch, time_steps, 1), np.float32)
-    targets = np.zeros((batch, time_steps, 1), np.float32)
-    sample_weight = np.zeros((batch, time_steps), np.float32)
+    inputs, targets, sample_weight = zeros(len(lengths), time_steps, 1, 1)
     for i, length in enumerate(lengths):
         table = rng.beta(0.5, 0.5, 2**order)
         chances = rng.random(length)

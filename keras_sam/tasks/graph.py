@@ -83,6 +83,13 @@ def random_graph(rng, nodes, degree, edge_labels=None):
     return np.array(triples)
 
 
+def draw_graph(rng, lesson, graph=None):
+    """A random graph of a lesson, or the given one with other labels."""
+    if graph is None:
+        return random_graph(rng, lesson.nodes, lesson.degree)
+    return relabel(rng, graph)
+
+
 def relabel(rng, triples):
     """The same graph with other labels, drawn at random."""
     nodes, edges = np.unique(triples[:, [0, 2]]), np.unique(triples[:, 1])

@@ -9,6 +9,7 @@ Reference: Santoro et al. 2016 (https://arxiv.org/abs/1605.06065); Rae et al. 20
 (https://arxiv.org/abs/1610.09027), section 4.5.
 """
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -271,19 +272,17 @@ def omniglot_task(
         label_classes = max_classes
     images = check_images(images)
 
-    def sequences(rng, classes, time_steps=None):
-        return omniglot_sequences(
-            rng,
-            classes,
-            images,
-            instances,
-            labels,
-            label_classes,
-            quarter_turns,
-            warp,
-            time_steps,
-        )
-
     return size_stream(
-        sequences, batch_size, {"classes": (min_classes, max_classes)}, seed
+        partial(
+            omniglot_sequences,
+            images=images,
+            instances=instances,
+            labels=labels,
+            label_classes=label_classes,
+            quarter_turns=quarter_turns,
+            warp=warp,
+        ),
+        batch_size,
+        {"classes": (min_classes, max_classes)},
+        seed,
     )

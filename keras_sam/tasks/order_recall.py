@@ -31,6 +31,7 @@ from keras_sam.tasks.stream import (
     check_time_steps,
     distinct_vectors,
     size_stream,
+    zeros,
 )
 
 
@@ -79,10 +80,7 @@ def order_recall_sequences(
     bits = check_positive_integer("bits", bits)
     time_steps = check_time_steps(time_steps, 2 * items.max(), "2 * max(items)")
 
-    batch = len(items)
-    inputs = np.zeros((batch, time_steps, bits + 1), np.float32)
-    targets = np.zeros((batch, time_steps, bits), np.float32)
-    sample_weight = np.zeros((batch, time_steps), np.float32)
+    inputs, targets, sample_weight = zeros(len(items), time_steps, bits + 1, bits)
     for i, count in enumerate(items):
         vectors = distinct_vectors(rng, count, bits)
         asked = rng.integers(count - 1)

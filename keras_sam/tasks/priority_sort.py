@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
 from keras_sam.options import Integers, Rng, Sequences, Size
-from keras_sam.tasks.stream import check_sizes, check_time_steps, size_stream
+from keras_sam.tasks.stream import check_sizes, check_time_steps, size_stream, zeros
 
 
 def priority_sort_sequences(
@@ -80,10 +80,7 @@ def priority_sort_sequences(
         "max(keys) + 1 + ceil(4 / 5 * max(keys))",
     )
 
-    batch = len(keys)
-    inputs = np.zeros((batch, time_steps, bits + 2), np.float32)
-    targets = np.zeros((batch, time_steps, bits), np.float32)
-    sample_weight = np.zeros((batch, time_steps), np.float32)
+    inputs, targets, sample_weight = zeros(len(keys), time_steps, bits + 2, bits)
     for i, (count, wanted) in enumerate(zip(keys, highest, strict=True)):
         vectors = rng.integers(0, 2, (count, bits), dtype=np.uint8)
         # Sorted as the network sees them, in float32.

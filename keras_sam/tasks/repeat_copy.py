@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from keras_sam.arguments import check_positive_integer
 from keras_sam.options import Integers, Rng, Sequences, Size
-from keras_sam.tasks.stream import check_sizes, check_time_steps, size_stream
+from keras_sam.tasks.stream import check_sizes, check_time_steps, size_stream, zeros
 
 # Of the numbers of repeats of the paper's training task, uniform in 1 .. 10.
 REPEATS_MEAN = np.mean(np.arange(1, 11))
@@ -101,10 +101,7 @@ def repeat_copy_sequences(
         time_steps, ends.max() + 1, "max(lengths * (repeats + 1)) + 2"
     )
 
-    batch = len(lengths)
-    inputs = np.zeros((batch, time_steps, bits + 2), np.float32)
-    targets = np.zeros((batch, time_steps, bits + 1), np.float32)
-    sample_weight = np.zeros((batch, time_steps), np.float32)
+    inputs, targets, sample_weight = zeros(len(lengths), time_steps, bits + 2, bits + 1)
     for i, (length, count, end) in enumerate(zip(lengths, repeats, ends, strict=True)):
         vectors = rng.integers(0, 2, (length, bits), dtype=np.uint8)
         inputs[i, :length, :bits] = vectors

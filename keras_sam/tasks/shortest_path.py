@@ -25,13 +25,12 @@ from keras_sam.tasks.graph import (
     Phase,
     check_lessons,
     description,
+    draw_graph,
     encode_batch,
     lesson_stream,
     most_edges,
     outgoing,
     planning,
-    random_graph,
-    relabel,
 )
 
 # The first and the last are the paper's, as is their number; those between are steps
@@ -104,10 +103,7 @@ def shortest_path_sequences(
     for lesson in check_lessons(lessons):
         length = rng.integers(lesson.length[0], lesson.length[1] + 1)
         for _ in range(_TRIES):
-            if graph is None:
-                triples = random_graph(rng, lesson.nodes, lesson.degree)
-            else:
-                triples = relabel(rng, graph)
+            triples = draw_graph(rng, lesson, graph)
             path = _random_shortest_path(rng, outgoing(triples), length, unique)
             if path:
                 break

@@ -37,6 +37,15 @@ def check_time_steps(time_steps, needed_steps, formula):
     return time_steps
 
 
+def zeros(batch, time_steps, inputs, targets):
+    """Zeros for the inputs and targets, of so many channels, and sample weights."""
+    return (
+        np.zeros((batch, time_steps, inputs), np.float32),
+        np.zeros((batch, time_steps, targets), np.float32),
+        np.zeros((batch, time_steps), np.float32),
+    )
+
+
 def distinct_vectors(rng, count, bits):
     """Random bit vectors `[count, bits]`, uint8, of which no two are equal."""
     if bits < 63 and count > 2**bits:
@@ -101,12 +110,10 @@ def size_stream(sequences, batch_size, ranges, seed):
     batch_size = check_positive_integer("batch_size", batch_size)
     if seed is not None:
         seed = check_positive_integer("seed", seed, minimum=0)
-    for name, limits in ranges.items():
-        _check_range(name, *limits)
+    greatest = [_check_range(name, *limits)[1] for name, limits in ranges.items()]
     live = any(callable(maximum) for _, maximum in ranges.values())
     # A batch of the longest sequences, to learn the shapes (and to hear of wrong
     # arguments here and now).
-    greatest = (_check_range(name, *limits)[1] for name, limits in ranges.items())
     examples = sequences(
         np.random.default_rng(0), *([size] * batch_size for size in greatest)
     )

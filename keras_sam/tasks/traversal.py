@@ -24,12 +24,11 @@ from keras_sam.tasks.graph import (
     Phase,
     check_lessons,
     description,
+    draw_graph,
     encode_batch,
     lesson_stream,
     most_edges,
     outgoing,
-    random_graph,
-    relabel,
 )
 
 # Lessons 1, 7, 10, 12, 13 and 14 are the paper's; those between are steps from one of
@@ -101,10 +100,7 @@ def traversal_sequences(
     queries = check_positive_integer("queries", queries)
     episodes = []
     for lesson in check_lessons(lessons):
-        if graph is None:
-            triples = random_graph(rng, lesson.nodes, lesson.degree)
-        else:
-            triples = relabel(rng, graph)
+        triples = draw_graph(rng, lesson, graph)
         edges = outgoing(triples)
         phases = [description(rng, triples)]
         for _ in range(queries):
