@@ -13,6 +13,7 @@ from keras_sam.cells.base import Part, oneplus
 from keras_sam.cells.extensions import LINK_EPSILON, DNCExtensions
 from keras_sam.cells.sam import AccessState, SAMCell
 from keras_sam.cells.sparse_memory import SparseMemory
+from keras_sam.ops.sparse import is_first_occurrence, same_slots
 from keras_sam.options import (
     BatchSize,
     Controller,
@@ -361,15 +362,6 @@ def _heaviest(slots, weights, count):
     return tf.concat(found, axis=-1)
 
 
-def _same_slots(slots, dtype):
-    """Which of the slots `[batch, heads, n]` are the same, and which come first."""
-    same = slots[..., tf.newaxis] == slots[..., tf.newaxis, :]
-    earlier = tf.range(slots.shape[-1])
-    earlier = earlier[:, tf.newaxis] > earlier
-    once = ~tf.reduce_any(same & earlier, axis=-1)
-    return tf.cast(same, dtype), once
-
-
 def _sharpen(weights, slots, sharpness):
     """Weights to a power, over their sum: `S(d, s)` of Csordás & Schmidhuber.
 
@@ -381,8 +373,8 @@ def _sharpen(weights, slots, sharpness):
     Returns:
         Tensor `[batch, heads, n]` of sum 1, or all 0 if `weights` are.
     """
-    same, once = _same_slots(slots, weights.dtype)
-    weights = tf.where(once, tf.linalg.matvec(same, weights), 0.0)
+    weights = tf.linalg.matvec(same_slots(slots, weights.dtype), weights)
+    weights = tf.where(is_first_occurrence(slots), weights, 0.0)
     most = tf.reduce_max(weights, axis=-1, keepdims=True)
     powers = ((weights + LINK_EPSILON) / (most + LINK_EPSILON)) ** (
         sharpness[..., tf.newaxis]

@@ -117,11 +117,8 @@ class TensorMemory(SparseMemory):
     update = staticmethod(tf.tensor_scatter_nd_update)
 
     def __init__(self, cell: Any, tensors: MemoryTensors) -> None:
-        self._index, self._slots, self._word_size = (
-            cell.index,
-            cell.memory_slots,
-            cell.word_size,
-        )
+        self._index = cell.index
+        self._slots, self._word_size = cell.memory_slots, cell.word_size
         self.tensors = tensors
 
     @classmethod

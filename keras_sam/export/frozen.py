@@ -97,7 +97,7 @@ class FrozenStream(Stream):
             active = None if mask is None else mask[:, t]
             carry = self._step(sequences[:, t], carry, active)
             output = carry.output
-            if mask is not None and self.layer.zero_output_for_mask:
+            if self.layer.zero_output_for_mask:
                 output = where_active(active, output, tf.zeros_like(output))
             return t + 1, carry, outputs.write(t, output)
 
@@ -121,8 +121,7 @@ class FrozenStream(Stream):
             inputs, old._replace(controller=nested), memory
         )
         access = access._replace(controller=tf.nest.flatten(access.controller))
-        if active is not None:
-            output, access = where_active(active, (output, access), (carry.output, old))
+        output, access = where_active(active, (output, access), (carry.output, old))
         new = Carry(memory.tensors, access, output)
         tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), new, carry)
         return new

@@ -161,7 +161,7 @@ class OverlayMemory(SparseMemory):
 
     def write(self, slots, rows, old_rows, weights, erased):
         copies, links = self.tensors.copies, self.tensors.links
-        rows = self._if_active(rows, old_rows)
+        rows = where_active(self._active, rows, old_rows)
         rows = _set_places(copies.rows, _places(copies.slots, slots), rows)
         self._set(copies=copies._replace(rows=rows))
         if links:
@@ -199,7 +199,7 @@ class OverlayMemory(SparseMemory):
         places = _places(copies.slots, slots)
         ages = tf.gather(copies.ages, places, batch_dims=1)
         ages = _set_places(copies.ages, places, tf.where(accessed, time, ages))
-        later = self._if_active(time + 1, time)
+        later = where_active(self._active, time + 1, time)
         self._set(copies=copies._replace(ages=ages), time=later)
 
     def _copy(self, slots):
@@ -239,18 +239,13 @@ class OverlayMemory(SparseMemory):
         changes = link_changes(
             self._lists, self._frozen.slots, links.precedence, slots, weights, erased
         )
-        lists = self._if_active(changes.lists, changes.old_lists)
+        lists = where_active(self._active, changes.lists, changes.old_lists)
         numbers, (own,) = _extend(
             links.numbers, [links.lists], changes.numbers, [lists]
         )
         own = _set_places(own, _places(numbers, changes.numbers), lists)
-        precedence = self._if_active(changes.precedence, links.precedence)
+        precedence = where_active(self._active, changes.precedence, links.precedence)
         self._set(links=LinkCopies(numbers, own, precedence))
-
-    def _if_active(self, new, old):
-        if self._active is None:
-            return new
-        return where_active(self._active, new, old)
 
     def _set(self, **tensors):
         self.tensors = self.tensors._replace(**tensors)

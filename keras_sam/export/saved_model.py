@@ -56,8 +56,7 @@ def prefill(
     """
     layers = recurrent_layers(model)
     streams = _streams(layers, states, Stream)
-    states = {name: stream.initial_state(1) for name, stream in streams.items()}
-    _, last = run_model(model, inputs, streams, states)
+    _, last = run_model(model, inputs, streams, _initial_states(streams, 1))
     return {name: list(state.values()) for name, state in last.items()}
 
 
@@ -144,11 +143,9 @@ def export_saved_model(
     memory = memory or {}
 
     def frozen(layer, start):
-        return (
-            FrozenStream(layer, start, index)
-            if _is_sparse(layer)
-            else Stream(layer, start)
-        )
+        if isinstance(layer.cell, SAMCell):
+            return FrozenStream(layer, start, index)
+        return Stream(layer, start)
 
     streams = _streams(layers, memory, frozen)
     thawed = [s.layer for s in streams.values() if not isinstance(s, FrozenStream)]
@@ -244,10 +241,6 @@ def _streams(layers, starts, make):
 
 def _initial_states(streams, batch_size):
     return {name: stream.initial_state(batch_size) for name, stream in streams.items()}
-
-
-def _is_sparse(layer):
-    return isinstance(layer.cell, SAMCell)
 
 
 def _check_indexes(layer):

@@ -224,8 +224,7 @@ def _first_claims(entered, enters, left, leaves):
     """
     wanted = tf.concat([enters, leaves], axis=-1)
     places = tf.where(wanted, tf.concat([entered, left], axis=-1), -1)
-    is_first = is_first_occurrence(tf.reshape(places, (-1, places.shape[-1])))
-    wanted &= tf.reshape(is_first, tf.shape(wanted))
+    wanted &= is_first_occurrence(places)
     return tf.split(wanted, 2, axis=-1)
 
 

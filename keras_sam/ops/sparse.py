@@ -103,36 +103,36 @@ def first_occurrences(slots):
     """For each entry of a list of slots, the first entry that names the same slot.
 
     Args:
-        slots: Integer tensor `[batch, entries]`.
+        slots: Integer tensor `[..., entries]`.
 
     Returns:
-        Integer tensor `[batch, entries]`, positions in the list.
+        Integer tensor `[..., entries]`, positions in the list.
 
     Example:
 
     >>> keras_sam.ops.sparse.first_occurrences(tf.constant([[7, 3, 7, 3]])).numpy()
     array([[0, 1, 0, 1]], dtype=int32)
     """
-    entries = tf.range(tf.shape(slots)[1])
+    entries = tf.range(tf.shape(slots)[-1])
     same = same_slots(slots, tf.bool)
     # Not argmax, which XLA does not vectorise.
     return tf.reduce_min(tf.where(same, entries, entries.dtype.max), axis=-1)
 
 
 def is_first_occurrence(slots):
-    """Whether no earlier entry of a list names the same slot: `[batch, entries]`."""
-    return first_occurrences(slots) == tf.range(tf.shape(slots)[1])
+    """Whether no earlier entry of a list names the same slot: `[..., entries]`."""
+    return first_occurrences(slots) == tf.range(tf.shape(slots)[-1])
 
 
 def same_slots(slots, dtype):
     """Which entries of a list of slots name the same one.
 
     Args:
-        slots: Integer tensor `[batch, entries]`.
+        slots: Integer tensor `[..., entries]`.
         dtype: The dtype of the result.
 
     Returns:
-        Tensor `[batch, entries, entries]` of 0 and 1. A product with it gives every
+        Tensor `[..., entries, entries]` of 0 and 1. A product with it gives every
         entry the sum over all that name its slot.
 
     Example:
@@ -142,4 +142,4 @@ def same_slots(slots, dtype):
             [0., 1., 0.],
             [1., 0., 1.]]], dtype=float32)
     """
-    return tf.cast(slots[:, :, tf.newaxis] == slots[:, tf.newaxis, :], dtype)
+    return tf.cast(slots[..., tf.newaxis] == slots[..., tf.newaxis, :], dtype)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_sam.ops.masks import where_active
 from keras_sam.ops.selection import top_k
 from keras_sam.ops.sparse import batch_indices, is_first_occurrence, same_slots
 from keras_sam.options import BatchSize, TensorLike, Update
@@ -129,11 +130,8 @@ def update_sparse_links(
         ends.shape[1] // 2,
         *(precedence, slots, weights, erased),
     )
-    lists, new_precedence = changes.lists, changes.precedence
-    if active is not None:
-        active = active[:, tf.newaxis, tf.newaxis]
-        new_precedence = tf.where(active, new_precedence, precedence)
-        lists = tf.where(active[:, tf.newaxis], lists, changes.old_lists)
+    lists = where_active(active, changes.lists, changes.old_lists)
+    new_precedence = where_active(active, changes.precedence, precedence)
     # All lists at once: XLA copies a tensor on which a step makes two scatters.
     places = batch_indices(changes.numbers)
     return SparseLinks(update(ends, places, lists), new_precedence)
@@ -142,9 +140,8 @@ def update_sparse_links(
 class LinkChanges(NamedTuple):
     """What becomes of the links by a write."""
 
-    numbers: (
-        tf.Tensor
-    )  # [batch, m]: which of the 2 N lists change, duplicates with the same
+    # [batch, m]: which of the 2 N lists change, duplicates with the same.
+    numbers: tf.Tensor
     lists: tf.Tensor  # [batch, m, 2, K_L]: what they become
     old_lists: tf.Tensor  # [batch, m, 2, K_L]: what they were
     precedence: tf.Tensor  # [batch, 2, K_L]

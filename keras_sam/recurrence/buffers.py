@@ -11,6 +11,7 @@ import math
 import tensorflow as tf
 
 from keras_sam.cells.sparse_memory import TensorMemory
+from keras_sam.ops.masks import where_active
 from keras_sam.ops.sparse import row_numbers
 
 
@@ -131,8 +132,7 @@ class BufferMemory(TensorMemory):
             # XLA copies a tensor on which a step makes two scatters.
             raise ValueError("A step writes to the memory once, to all its slots.")
         self._has_written = True
-        if self.active is not None:
-            rows = tf.where(self.active[:, tf.newaxis, tf.newaxis], rows, old_rows)
+        rows = where_active(self.active, rows, old_rows)
         places = row_numbers(slots, self._slots)[..., tf.newaxis]
         self._set(words=self.update(self.tensors.words, places, rows))
         self._record_write(slots, rows, weights, erased)

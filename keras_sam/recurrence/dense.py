@@ -46,13 +46,11 @@ class DenseRecurrence:
         def step(t, states, output, seeds, outputs):
             with variables.used(seeds) as seeds:
                 new_output, new_states = cell.call(sequences[:, t], states)
-            shown = new_output
-            if mask is not None:
-                active = mask[:, t]
-                new_states = where_active(active, new_states, states)
-                new_output = shown = where_active(active, new_output, output)
-                if self._zero_output_for_mask:
-                    shown = where_active(active, shown, tf.zeros_like(shown))
+            active = None if mask is None else mask[:, t]
+            new_states = where_active(active, new_states, states)
+            new_output = shown = where_active(active, new_output, output)
+            if self._zero_output_for_mask:
+                shown = where_active(active, shown, tf.zeros_like(shown))
             return t + 1, new_states, new_output, seeds, outputs.write(t, shown)
 
         _, states, _, seeds, outputs = tf.while_loop(

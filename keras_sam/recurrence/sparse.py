@@ -94,7 +94,7 @@ class SparseRecurrence:
                 variables, sequences[:, t], carry, active
             )
             output = carry.output
-            if active is not None and self._zero_output_for_mask:
+            if self._zero_output_for_mask:
                 output = where_active(active, output, tf.zeros_like(output))
             record = tf.nest.flatten(record) if recorded else []
             records = [
@@ -134,10 +134,9 @@ class SparseRecurrence:
         memory = BufferMemory(self.cell, carry.memory, self._buffers, active)
         with variables.used(carry.seeds) as seeds:
             output, access = self._run_cell(inputs, carry.access, memory)
-        if active is not None:
-            output, access = where_active(
-                active, (output, access), (carry.output, carry.access)
-            )
+        output, access = where_active(
+            active, (output, access), (carry.output, carry.access)
+        )
         new = Carry(memory.tensors, access, output, seeds)
         # What a loop asks for; reshapes to `[-1, ...]` forget the batch.
         tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), new, carry)
