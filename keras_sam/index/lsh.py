@@ -1,6 +1,7 @@
 """Approximate search by hashing, at a cost that does not grow with the memory."""
 
 import itertools
+import math
 from typing import Any, Self
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 from keras_sam.arguments import check_positive_integer
 from keras_sam.index import lsh_insert, sketches
 from keras_sam.index.base import Index
+from keras_sam.index.gathering import gather_once, gather_scattered
 from keras_sam.index.linear_hashing import bucket_of, buckets_in_use
 from keras_sam.index.lsh_state import LARGEST, Layout, State
 from keras_sam.index.planes import draw_planes, side_bits
@@ -55,7 +57,7 @@ class LSH(Index):
     A query is also compared with the 64 slots written last and with K slots after all
     that were ever written, or the last K of the memory. So there are always K
     different slots, and as long as no more than 64 words were written, the K best.
-    The time of a step does not depend on N. The state takes about 30 numbers for each
+    The time of a step does not depend on N. The state takes about 40 numbers for each
     word of the memory.
 
     It finds words that are clearly more alike to their queries than others in the
@@ -64,11 +66,11 @@ class LSH(Index):
 
     Args:
         tables: Integer, the number of tables. More of them find more, at a higher
-            cost of each step. Defaults to `6`.
+            cost of each step. Defaults to `8`.
         bucket_size: Integer, the number of slots that a bucket holds. A table has
             about two places for each slot. Defaults to `64`.
         probes: Integer, at most 1,024: how many buckets of a table a query looks into.
-            Where a table has fewer it looks into all. Defaults to `16`.
+            Where a table has fewer it looks into all. Defaults to `8`.
         reordering: Integer, how many words a query is compared with in full, besides
             those written last. Fastest as a power of two. Defaults to `256`.
         seed: Integer that decides on the planes. Defaults to `0`.
@@ -91,9 +93,9 @@ class LSH(Index):
 
     def __init__(
         self,
-        tables: int = 6,
+        tables: int = 8,
         bucket_size: int = 64,
-        probes: int = 16,
+        probes: int = 8,
         reordering: int = 256,
         seed: int = 0,
     ) -> None:
@@ -170,8 +172,8 @@ class LSH(Index):
         recent = tf.where(recent < 0, spare, recent)
         others = tf.concat([recent, spare + tf.range(count)], axis=1)[:, tf.newaxis]
         scores = [
-            similarity(queries, tf.gather(memory, each, batch_dims=1))
-            for each in (found, others)
+            similarity(queries, gather(memory, each))
+            for gather, each in ((gather_scattered, found), (gather_once, others))
         ]
         others = tf.tile(others, (1, queries.shape[1], 1))
         return distinct_top_k(
@@ -223,8 +225,11 @@ class LSH(Index):
         missing = -shape[2] % self.reordering
         keys = tf.pad(keys, [[0, 0], [0, 0], [0, missing]], constant_values=-1)
         groups = (shape[2] + missing) // self.reordering
-        keys = tf.reshape(keys, (-1, heads, groups, self.reordering))
+        # The last axis lies within a bucket: XLA then reduces many lanes at a time.
+        lanes = math.gcd(self.reordering, self.bucket_size)
+        keys = tf.reshape(keys, (-1, heads, groups, self.reordering // lanes, lanes))
         best = tf.reduce_max(keys, axis=2)
+        best = tf.reshape(best, (-1, heads, self.reordering))
         slots = LARGEST - 1 - tf.bitwise.bitwise_and(best, LARGEST - 1)
         return tf.where(best < 0, -1, slots)
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_sam._compat import in_xla
 from keras_sam.index import sketches
+from keras_sam.index.gathering import gather_once
 from keras_sam.ops.sparse import batch_indices
 
 # States hold whole numbers in floats, which count exactly up to here.
@@ -123,7 +123,7 @@ class State:
         width = 2 * self.layout.bucket_size
         rows = tf.reshape(self.tensor, (-1, self.layout.size // width, width))
         numbers = tables * self.layout.buckets + buckets
-        rows = tf.cast(_gather_once(rows, numbers), tf.int32)
+        rows = tf.cast(gather_once(rows, numbers), tf.int32)
         return tf.split(rows, 2, axis=-1)
 
     def planes(self):
@@ -169,22 +169,6 @@ class State:
         values = join([tf.where(made, value, 0) for _, value, made in changes])
         values = tf.cast(values, self.tensor.dtype)
         return State(update(self.tensor, batch_indices(positions), values), self.layout)
-
-
-def _gather_once(rows, numbers):
-    """Rows `[batch, n, width]` by their numbers `[batch, n]`.
-
-    XLA fuses a gather with what follows and then looks up every number by itself. It
-    does not fuse a branch, which took a third of the time of a search.
-    """
-    if not in_xla():
-        return tf.gather(rows, numbers, batch_dims=1)
-    shape = tf.concat([tf.shape(numbers), rows.shape[-1:]], axis=0)
-    return tf.cond(
-        tf.reduce_min(numbers) >= 0,  # always
-        lambda: tf.gather(rows, numbers, batch_dims=1),
-        lambda: tf.zeros(shape, rows.dtype),
-    )
 
 
 def _rounded_up(number, multiple):

@@ -2,7 +2,7 @@
 
 A sketch has a bit for each of 24 planes, as many as a float counts exactly. A query
 differs from a word by the planes between them. Each plane is weighted by the query's
-own distance from it, from 0 to 3, which takes two population counts.
+own distance from it, from 0 to 7, which takes three population counts.
 """
 
 import numpy as np
@@ -17,10 +17,10 @@ BLOCK = 12
 
 # A distance of this many times the mean has the largest weight.
 LARGE = 1.8
-MOST = 3
+MOST = 7
 
-# The largest difference.
-FARTHEST = MOST * BITS
+# Larger differences count as this one, so that a difference takes seven bits.
+FARTHEST = 127
 
 
 def differences(distances, sketches):
@@ -38,7 +38,7 @@ def differences(distances, sketches):
     >>> distances = tf.constant([[1.0] * 12 + [-1.0] * 12])
     >>> same, other = 2**12 - 1, 2**12 - 2
     >>> keras_sam.index.sketches.differences(distances, [[same, other]]).numpy()
-    array([[0, 2]], dtype=int32)
+    array([[0, 4]], dtype=int32)
     """
     weights = tf.abs(distances)
     weights /= tf.reduce_mean(weights, axis=-1, keepdims=True)
@@ -46,10 +46,11 @@ def differences(distances, sketches):
     # Of a query of zeros all weights are 0.
     weights = tf.cast(tf.where(weights > 0.0, weights, 0.0), tf.int32)
     crossed = tf.bitwise.bitwise_xor(sketches, side_bits(distances)[..., tf.newaxis])
-    return sum(
+    difference = sum(
         (1 << digit) * _count(crossed, tf.bitwise.right_shift(weights, digit))
         for digit in range(MOST.bit_length())
     )
+    return tf.minimum(difference, FARTHEST)
 
 
 def _count(crossed, weights):
