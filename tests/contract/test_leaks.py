@@ -86,6 +86,13 @@ def measured(made, done):
 # our layers.
 GROWING = [done for done in DONE if done != "fit"]
 
+# TensorFlow keeps the graph of a function that XLA compiles, its loops too, once more
+# for each function that calls it, also when both are deleted: 4 MiB for 1,000
+# multiplications without keras_sam, 12 for an NTM (`python tests/support/leaks.py
+# call_in_a_function lstm compiled_function ntm_compiled`). The XLA kernel of the caller
+# looks the graph up (`GetBodyAndConstantsAndResources`) and never gives it back.
+GROWING_COMPILED = [done for done in GROWING if done != "call_in_a_function"]
+
 
 def mib_each(report):
     assert report["lstm"] < 0.5, "The method is not as exact as it must be."
@@ -99,7 +106,7 @@ def test_layer_without_xla_leaves_less_than_a_mebibyte(made, done):
     assert mib_each(report) < 1.0, report["mib"]
 
 
-@pairs(XLA, QUICK_XLA, GROWING)
+@pairs(XLA, QUICK_XLA, GROWING_COMPILED)
 def test_second_compiled_layer_of_the_same_shapes_leaves_less_than_a_mebibyte(
     made, done
 ):
@@ -125,6 +132,13 @@ def test_compilation_is_announced_once_for_all_layers_of_the_same_shapes(made, d
     assert first >= 1
     assert others == [first] * (WARM_UP + COUNTED - 1), report["messages"]
     assert len(set(report["messages"])) == len(report["messages"])
+
+
+@pytest.mark.slow
+def test_tensorflow_keeps_what_is_compiled_for_each_function_that_calls_it():
+    report = measured("compiled_function", "call_in_a_function")
+    assert set(report["programs"]) == {1}
+    assert mib_each(report) > 2.0, "Hold the layers to a mebibyte again."
 
 
 @pytest.mark.slow
