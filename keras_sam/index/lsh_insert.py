@@ -114,8 +114,12 @@ def _wanted(layout, used):
 
 
 def _splits(layout, done, wanted, writes):
-    """The splits of a step, enough for so many new slots if a table makes two."""
-    most = -(-writes * layout.tables * ROOM // layout.bucket_size)
+    """The splits of a step, enough if half of the slots written are new.
+
+    A SAM writes to the slots that it has read and to a new one for K of these. What is
+    left over is done in the steps after; a table makes two splits at most.
+    """
+    most = -(-writes * layout.tables * ROOM // (2 * layout.bucket_size))
     return due_splits(done, wanted, layout.tables, min(most, 2 * layout.tables))
 
 
