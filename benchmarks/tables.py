@@ -34,6 +34,7 @@ DOCUMENTS = (
     PAGES / "results" / "copy.md",
     PAGES / "results" / "graphs.md",
     PAGES / "results" / "omniglot.md",
+    PAGES / "results" / "babi.md",
     PAGES / "results" / "recall.md",
     PAGES / "results" / "sort-and-ngrams.md",
     MODELS / "README.md",
@@ -374,6 +375,8 @@ def models():
             figure = f"{number(above)} bits above the best"
         elif wrong := [result[name] for name in WRONG if name in result]:
             figure = f"{number(wrong[0])} wrong bits"
+        elif "error" in result:
+            figure = f"{100 * result['error']:.1f} % wrong"
         else:
             (share,) = (result[name] for name in RIGHT if name in result)
             figure = f"{100 * share:.1f} % right"
@@ -509,6 +512,33 @@ def omniglot():
     return markdown(["cell", *columns, "training episodes"], rows)
 
 
+# The mean errors of 15 runs, in percent: Rae et al. 2016, their supplement's table.
+RAE = {
+    "SDNC": [0.0, 7.1, 9.4, 0.1, 0.9, 0.1, 1.6, 0.5, 0.0, 0.3]
+    + [0.0, 0.2, 0.1, 5.6, 3.6, 53.0, 12.4, 1.6, 30.8, 0.0],
+    "SAM": [4.7, 30.9, 31.4, 0.2, 1.0, 3.9, 7.3, 3.6, 3.8, 5.7]
+    + [2.6, 2.9, 1.3, 15.0, 5.5, 53.6, 20.4, 3.0, 33.7, 0.0],
+}
+
+
+def babi():
+    """Wrong answers to the official tests of bAbI, beside those of Rae et al."""
+    runs = [load(path) for path in sorted(MODELS.glob("babi_*/results.json"))]
+    ours = {f"{cell_of(run).upper()}, sentences": run["test"] for run in runs}
+    columns = ["task", *ours, *(f"{cell}, words (Rae et al.)" for cell in RAE)]
+    rows = [
+        [
+            task,
+            *(f"{test['errors'][str(task)]:.1%}" for test in ours.values()),
+            *(f"{errors[task - 1]:.1f}%" for errors in RAE.values()),
+        ]
+        for task in range(1, 21)
+    ]
+    means = [f"{test['error']:.1%}" for test in ours.values()]
+    means += [f"{sum(errors) / len(errors):.1f}%" for errors in RAE.values()]
+    return markdown(columns, [*rows, ["mean", *means]])
+
+
 def span(limits):
     low, high = limits
     return f"{low}" if low == high else f"{low} to {high}"
@@ -546,6 +576,7 @@ TABLES = {
         copying,
         learned,
         omniglot,
+        babi,
         traversal,
     )
 }

@@ -190,6 +190,8 @@ def table(columns, rows):
 def usage_of(folder):
     """How the SavedModel of a folder that examples/train.py left is called."""
     # Here, because train.py imports this module.
+    from babi import STORY
+    from babi import USAGE as BABI
     from omniglot import USAGE as OMNIGLOT
     from sequences import SequenceProblem
     from training import current_recipe
@@ -200,6 +202,8 @@ def usage_of(folder):
     recipe = current_recipe(results["recipe"])
     if recipe["task"] == "omniglot":
         return OMNIGLOT.format(folder=folder.name)
+    if recipe["task"] == "babi":
+        return BABI.format(folder=folder.name, story=STORY)
     return SequenceProblem(recipe, results["seed"]).usage(folder)
 
 

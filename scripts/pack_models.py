@@ -29,6 +29,8 @@ LEFT_OUT = {
     # Its SavedModel shrinks drawings and encodes them. The encoder's layers are in
     # examples/, and the memory's model alone takes features that nobody has.
     "omniglot_sam",
+    # Its SavedModel holds the words and the answers, and takes text.
+    "babi_sdnc",
     # The baseline has no memory, and its weights would double the size of the others.
     "copy_lstm",
 }

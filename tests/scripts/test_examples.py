@@ -208,6 +208,18 @@ def test_committed_omniglot_model_answers_drawings(import_example):
     subprocess.run([sys.executable, "-c", check, str(folder)], check=True)
 
 
+def test_committed_babi_model_answers_a_story(import_example):
+    babi = import_example("babi")
+    folder = ROOT / "saved_models" / "babi_sdnc" / "1"
+    run = subprocess.run(
+        [sys.executable, "-c", babi.CHECK_ANSWERS, str(folder), babi.STORY],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.split()[-1] == "bathroom"
+
+
 def test_instances_of_a_label(import_example):
     instances = import_example("omniglot").instances
     targets = np.eye(3)[[[0, 1, 0, 0, 2, 1]]]
