@@ -33,6 +33,7 @@ DOCUMENTS = (
     PAGES / "results" / "benchmarks.md",
     PAGES / "results" / "copy.md",
     PAGES / "results" / "graphs.md",
+    PAGES / "results" / "long.md",
     PAGES / "results" / "omniglot.md",
     PAGES / "results" / "babi.md",
     PAGES / "results" / "recall.md",
@@ -267,6 +268,24 @@ def found_by_scann():
                 share = indexes["ScaNN"]["recall_at_4"]
                 rows.append([kind, f"{int(words):,}", f"{share:.2f}"])
     return markdown(["kind of words", "N", "the best 4 words"], rows)
+
+
+def learning_long():
+    """The sequences until a number of pairs is learned, summed over the seeds."""
+    runs = load(RESULTS / "learning_long.json")
+    levels = list(next(iter(runs.values()))["levels"])
+    rows = []
+    for index in ("exact", "lsh"):
+        seeds = [run["levels"] for name, run in runs.items() if name.startswith(index)]
+        sums = [sum(seed[level]["sequences"] for seed in seeds) for level in levels]
+        missed = [sum(not seed[level]["learned"] for seed in seeds) for level in levels]
+        cells = [
+            f"{number_of:,}"
+            + (f" (not learned: {count} of {len(seeds)})" if count else "")
+            for number_of, count in zip(sums, missed, strict=True)
+        ]
+        rows.append([index.upper() if index == "lsh" else index, *cells])
+    return markdown(["index", *(f"{level} pairs" for level in levels)], rows)
 
 
 def strengths():
@@ -563,6 +582,7 @@ TABLES = {
         found,
         found_by_scann,
         task_error,
+        learning_long,
         strengths,
         frozen,
         load_of_server,

@@ -190,6 +190,16 @@ def test_task_error_smoke(tmp_path):
 
 
 @pytest.mark.slow
+def test_scann_step_smoke(tmp_path):
+    output = tmp_path / "scann_step.json"
+    run_script("benchmarks/scann_step.py", "--smoke", "--output", output)
+    rows = json.loads(output.read_text())["time"]["table"]
+    assert [row["what"] for row in rows] == [
+        *("step, scann", "step, exact", "index alone, scann")
+    ]
+
+
+@pytest.mark.slow
 def test_strengths_smoke(tmp_path):
     output = tmp_path / "results.json"
     run_script("benchmarks/strengths.py", "--smoke", "--output", output)
