@@ -202,3 +202,18 @@ def test_private_parts_of_keras_and_tensorflow_stay_in_one_module(path):
 def test_no_gradient_is_registered_for_the_life_of_the_process(path):
     names = ("tf.custom_gradient", "tensorflow.custom_gradient")
     assert not [name for name in used(path) if name in names]
+
+
+def test_fast_tests_are_named_by_what_is_there(request):
+    """The plugin of tests/conftest.py marks them; a name of nothing marks nothing."""
+    (plugin,) = (p for p in request.config.pluginmanager.get_plugins() if _is_ours(p))
+    tests = Path(plugin.__file__).parent
+    for entry in plugin.FAST:
+        pattern, _, name = entry.partition("::")
+        files = [path for path in tests.glob(pattern) if path.suffix == ".py"]
+        assert files, entry
+        assert f"def {name.partition('[')[0]}" in files[0].read_text(), entry
+
+
+def _is_ours(plugin):
+    return hasattr(plugin, "FAST") and hasattr(plugin, "pytest_collection_modifyitems")
