@@ -326,7 +326,9 @@ class BabiProblem:
         self._embedding = recipe["embedding"]
         self._interface_bias = recipe.get("interface_bias", {})
         loaded = load_stories(stream["configuration"], data, ["train", "validation"])
-        self._read = lambda split: load_stories(stream["configuration"], data, [split])
+        self.read = lambda split: load_stories(stream["configuration"], data, [split])[
+            0
+        ]
         self.vocabulary = Vocabulary(loaded[0])
         # Most stories of task 4's test are in these as well.
         self._seen = {
@@ -408,7 +410,7 @@ class BabiProblem:
         memory_slots = recipe.get("test", {}).get("memory_slots")
         if memory_slots is not None and not smoke:
             model = keras_sam.resize_memory(model, memory_slots)
-        (loaded,) = self._read("test")
+        loaded = self.read("test")
         most = self.batch_size if smoke else len(loaded)
         stories = Stories(loaded, self.vocabulary)
         new = Stories(

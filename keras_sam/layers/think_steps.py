@@ -1,6 +1,6 @@
 """Steps of thought: a recurrent layer gets more than one step for an input."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -8,6 +8,15 @@ import tensorflow as tf
 from keras_sam import checks
 from keras_sam.arguments import check_option, check_positive_integer
 from keras_sam.options import Shape, TensorLike
+
+
+class Expanded(NamedTuple):
+    """What a layer within `ThinkSteps` is called on, and where each step comes from."""
+
+    inputs: tf.Tensor  # [batch, steps, features]
+    mask: tf.Tensor  # booleans [batch, steps]
+    source: tf.Tensor  # integers [batch, steps], the step of the inputs
+    last: tf.Tensor  # integers [batch, time], the step whose output is given
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -103,6 +112,35 @@ class ThinkSteps(keras.layers.Wrapper):
         sequences_mask: TensorLike | None = None,
         training: bool = False,
     ) -> tf.Tensor:
+        inputs, mask, _, last = self.expand(sequences, counts, sequences_mask)
+        outputs = self.layer(inputs, mask=mask, training=training)
+        return tf.gather(outputs, last, axis=1, batch_dims=1)
+
+    def expand(
+        self,
+        sequences: TensorLike,
+        counts: TensorLike,
+        sequences_mask: TensorLike | None = None,
+    ) -> Expanded:
+        """The steps that the layer within takes, to see what it does at each.
+
+        Args:
+            sequences: As of a call.
+            counts: As of a call.
+            sequences_mask: As of a call.
+
+        Returns:
+            `Expanded`.
+
+        Example:
+
+        >>> memory = keras_sam.NTM(8, memory_slots=16, return_sequences=True)
+        >>> think = keras_sam.ThinkSteps(memory, max_steps=2)
+        >>> counts = np.array([[0, 0, 0, 2]])
+        >>> _ = think(np.ones((1, 4, 3), "float32"), counts)
+        >>> think.expand(np.ones((1, 4, 3), "float32"), counts).source.numpy()
+        array([[0, 1, 2, 3, 3, 3]], dtype=int32)
+        """
         sequences = checks.as_sequences(sequences, self.compute_dtype)
         mask = checks.as_mask(sequences_mask, sequences)
         counts = checks.as_numbers("counts", counts, tf.int32)
@@ -120,8 +158,7 @@ class ThinkSteps(keras.layers.Wrapper):
         vectors = tf.pad(tf.convert_to_tensor(self.thoughts), [[1, 0], [0, 0]])
         inputs += tf.gather(vectors, thought)
         inner_mask = exists & tf.gather(mask, source, axis=1, batch_dims=1)
-        outputs = self.layer(inputs, mask=inner_mask, training=training)
-        return tf.gather(outputs, last, axis=1, batch_dims=1)
+        return Expanded(inputs, inner_mask, source, last)
 
     def compute_output_shape(
         self, sequences_shape: Shape, counts_shape: Shape | None = None

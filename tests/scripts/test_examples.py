@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tomllib
+import types
 import zipfile
 
 import keras
@@ -218,6 +219,21 @@ def test_committed_babi_model_answers_a_story(import_example):
         text=True,
     )
     assert run.stdout.split()[-1] == "bathroom"
+
+
+def test_sentences_read_are_those_that_were_written(import_example):
+    script = import_example("babi_reads")
+    written = np.zeros((4, 1, 2))
+    # Sentence 0 fills slot 0; sentence 1 half of it, then slot 1; sentence 2 nothing.
+    written[0, 0, 0], written[1, 0, 0], written[2, 0, 1] = 1.0, 0.5, 1.0
+    recording = types.SimpleNamespace(
+        slots=np.arange(2),
+        write_weights=written,
+        read_weights=np.array([[[1, 0]], [[1, 0]], [[0, 1]], [[0.5, 0.5]]]),
+    )
+    read = script.sentences_read(recording, np.array([0, 1, 1, 2]))
+    expected = [[1, 0, 0], [0.5, 0.5, 0], [0, 1, 0], [0.25, 0.75, 0]]
+    np.testing.assert_allclose(read, expected)
 
 
 def test_instances_of_a_label(import_example):

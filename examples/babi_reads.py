@@ -1,0 +1,116 @@
+"""Which sentences of a story does a question read?
+
+    python examples/babi_reads.py --data FOLDER
+
+For a test story of each of some bAbI tasks, the sentences that the slots hold which the
+trained model of saved_models/babi_sdnc reads: at the question, and at each step of
+thought after it. A slot holds what was written to it, each time with a weight w, over
+the part 1 - w of what it held before. Darker is more of the read weight.
+
+Writes reads.png beside the model. `--data` as of examples/train.py.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import keras
+import matplotlib
+import numpy as np
+from babi import BabiProblem
+from training import load_variables
+
+from keras_sam import visualize
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+MODEL = Path(__file__).resolve().parents[1] / "saved_models" / "babi_sdnc"
+
+
+def sentences_read(recording, source):
+    """How much each step of the layer reads of each sentence: `[steps, sentences]`.
+
+    Args:
+        recording: Of `keras_sam.visualize.record`.
+        source: Integer array `[steps]`, the sentence of each step.
+    """
+    slots = len(recording.slots)
+    held = np.zeros((slots, 1 + source.max()))  # the part of each sentence in each slot
+    read = []
+    for step, sentence in enumerate(source):
+        # A step writes before it reads.
+        for weights in recording.write_weights[step]:
+            weights = np.clip(weights, 0.0, 1.0)[:, np.newaxis]
+            held *= 1.0 - weights
+            held[:, sentence] += weights[:, 0]
+        read.append(recording.read_weights[step].sum(axis=0) @ held)
+    return np.array(read)
+
+
+def story_of(stories, task, most):
+    """The first short story of a task, up to its first question, and the answer."""
+    for number, sentences, answers in stories:
+        asked = [t for t, answer in enumerate(answers) if answer]
+        if number == task and asked and asked[0] < most:
+            return sentences[: asked[0] + 1], answers[asked[0]]
+    raise SystemExit(f"error: task {task} has no story of at most {most} sentences")
+
+
+def reads_of(model, problem, sentences):
+    """What the question's steps read of each sentence, and the model's answer."""
+    vocabulary = problem.vocabulary
+    words = np.stack([vocabulary.sentence(text) for text in sentences])[np.newaxis]
+    think = model.get_layer("think_steps")
+    features, counts = keras.Model(model.input, list(think.input))(words)
+    inputs, _, source, _ = think.expand(features, counts)
+    source = source.numpy()[0]
+    recording = visualize.record(think.layer, inputs[0], max_slots=len(source) + 64)
+    read = sentences_read(recording, source)[source == len(sentences) - 1]
+    answer = vocabulary.answers[int(np.argmax(model(words)[0, -1]))]
+    return read, answer
+
+
+def draw(stories, path):
+    figure, panels = plt.subplots(
+        len(stories), figsize=(9, 2.4 * len(stories)), layout="constrained"
+    )
+    for axis, (task, sentences, expected, answer, read) in zip(
+        np.atleast_1d(panels), stories, strict=True
+    ):
+        image = axis.imshow(read.T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        axis.set_yticks(range(len(sentences)), sentences)
+        names = ["question", *(f"thought {n}" for n in range(1, len(read)))]
+        axis.set_xticks(range(len(read)), names)
+        axis.set_title(f"Task {task}: answers {answer}; right is {expected}")
+    figure.colorbar(image, ax=panels, label="read weight on what was written then")
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder of the files of bAbI")
+    parser.add_argument("--tasks", type=int, nargs="+", default=[1, 2, 15, 16])
+    parser.add_argument("--most", type=int, default=10, help="sentences of a story")
+    parser.add_argument("--output", type=Path, default=MODEL / "reads.png")
+    options = parser.parse_args()
+    results = json.loads((MODEL / "results.json").read_text())
+    problem = BabiProblem(results["recipe"], results["seed"], options.data)
+    model = problem.make_model(results["cell"], results["recipe"]["layer"])
+    load_variables(model, MODEL)
+    test = problem.read("test")
+    stories = []
+    for task in options.tasks:
+        sentences, expected = story_of(test, task, options.most)
+        read, answer = reads_of(model, problem, sentences)
+        stories.append((task, sentences, expected, answer, read))
+        print(f"task {task}: {answer} ({expected})")
+    draw(stories, options.output)
+    print(f"The picture is {options.output}")
+
+
+if __name__ == "__main__":
+    main()
