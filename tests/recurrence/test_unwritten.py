@@ -9,7 +9,6 @@ import tensorflow as tf
 from helpers import make_layers, results_and_gradients
 
 import keras_sam
-from keras_sam.index import lsh_state
 from keras_sam.recurrence import buffers, programs, sparse
 
 # Of no memory here, nor so large that a row's number overflows.
@@ -61,7 +60,6 @@ def nothing_is_zero(monkeypatch):
     monkeypatch.setattr(buffers, "tf", Instead(raw_ops=raw_ops))
     array = noted("array", filled_array)
     monkeypatch.setattr(sparse, "tf", Instead(TensorArray=array))
-    monkeypatch.setattr(lsh_state, "tf", Instead(zeros=noted("branch", filled)))
     # Programs of other tests are not used here, nor those of this test elsewhere.
     monkeypatch.setattr(programs, "_shared", weakref.WeakValueDictionary())
     monkeypatch.setattr(programs, "_compiled", {})
@@ -80,7 +78,7 @@ def nothing_is_zero(monkeypatch):
         (
             "compiled",
             {"index": keras_sam.index.LSH(2, bucket_size=4)},
-            {"array", "branch"},
+            {"array"},
         ),
     ],
     ids=["sam-in_place", "sdnc-in_place", "sam_lsh-compiled"],
