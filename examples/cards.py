@@ -25,6 +25,12 @@ DATA = {
     "long_recall": "random keys and values, made by the script",
 }
 
+DRAWN_APART = "The test sequences were drawn apart from those of the training."
+TESTED = {
+    "babi": "The test is the official one. 741 of the 1,000 test stories of task 4 are "
+    "in the\ntraining or validation split as well.",
+}
+
 CARD = """# {name}
 
 A trained {cell} on the task {task}.
@@ -32,7 +38,7 @@ A trained {cell} on the task {task}.
 {facts}
 ## Figures
 
-The test sequences were drawn apart from those of the training.
+{data_of_test}
 
 {figures}
 `results.json` has all figures and the learning curve.
@@ -100,6 +106,7 @@ def card(folder, usage):
         cell=results["cell"].upper(),
         task=task.replace("_", " "),
         facts=table(["what", "value"], facts.items()),
+        data_of_test=TESTED.get(task, DRAWN_APART),
         figures=table(*figures(results)),
         limits="".join(f"- {limit}\n" for limit in limits(results, folder)),
         usage=text.rstrip("\n") + "\n",
