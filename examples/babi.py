@@ -326,9 +326,7 @@ class BabiProblem:
         self._embedding = recipe["embedding"]
         self._interface_bias = recipe.get("interface_bias", {})
         loaded = load_stories(stream["configuration"], data, ["train", "validation"])
-        self.read = lambda split: load_stories(stream["configuration"], data, [split])[
-            0
-        ]
+        self._source = stream["configuration"], data
         self.vocabulary = Vocabulary(loaded[0])
         # Most stories of task 4's test are in these as well.
         self._seen = {
@@ -351,6 +349,11 @@ class BabiProblem:
             validation, self.batch_size, stream["validation_stories"], self.tasks
         )
         self.callbacks = [self.errors, self.curriculum]
+
+    def read(self, split):
+        """The stories of a split, see `load_stories`."""
+        (stories,) = load_stories(*self._source, [split])
+        return stories
 
     def tasks(self):
         """The tasks of the lesson that is being learned."""

@@ -24,6 +24,7 @@ import keras_sam
 from keras_sam import index as indexes
 from keras_sam.index import LSH, lsh_state, planes, sketches
 from keras_sam.index.linear_hashing import bucket_of, buckets_in_use, due_splits
+from keras_sam.index.lsh_state import LARGEST
 
 BATCH, HEADS, WORDS = 2, 2, 3
 
@@ -604,7 +605,8 @@ def test_sketches_tell_how_far_words_are(data):
     expected = np.minimum(np.sum(weights * crossed, axis=-1), 127)
     got = sketches.differences(tf.constant(distances), tf.constant(codes))
     np.testing.assert_array_equal(got, expected)
-    assert expected.max() <= sketches.FARTHEST
+    # How alike and a slot are one whole number of 31 bits.
+    assert (sketches.FARTHEST + 1) * LARGEST <= 2**31
 
 
 # In a layer.
