@@ -22,9 +22,10 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
+import step_cost
 import tensorflow as tf
 from measuring import Options, marginal_ms, numbers, report, store_part, summary
-from step_cost import FEATURES, UNITS, WORD_SIZE, seconds
+from step_cost import FEATURES, WORD_SIZE, Case, initial_state, make_layer, seconds
 
 import keras_sam
 
@@ -34,27 +35,11 @@ HEADS, COUNT, WRITES, LENGTHS = 4, 4, 17, (32, 160)
 
 def training_step(index, rows):
     """Seconds of a training step, for a sequence of so many steps."""
-    layer = keras_sam.SAM(
-        UNITS,
-        memory_slots=2 * rows,
-        word_size=WORD_SIZE,
-        read_heads=HEADS,
-        reads_per_head=COUNT,
-        index=index,
-        jit_compile=False,
-        return_sequences=True,
-    )
-    layer.build((1, None, FEATURES))
-    state = layer.get_initial_state(1, memory=tf.random.normal((1, rows, WORD_SIZE)))
-
-    @tf.function
-    def step(inputs):
-        with tf.GradientTape() as tape:
-            outputs = layer(inputs, initial_state=state, training=True)
-            loss = tf.reduce_sum(tf.square(outputs))
-        return tape.gradient(loss, [weight.value for weight in layer.weights])
-
-    return lambda length: seconds(step, tf.random.normal((1, length, FEATURES)))
+    case = Case("sam", 2 * rows, 1, LENGTHS, index, rows)
+    layer = make_layer(case.kind, case.words, index)
+    layer = keras_sam.SAM.from_config({**layer.get_config(), "jit_compile": False})
+    step, state = step_cost.training_step(layer, case), initial_state(layer, case)
+    return lambda length: seconds(step, tf.random.normal((1, length, FEATURES)), state)
 
 
 def index_alone(index, rows):
