@@ -256,7 +256,7 @@ def tasks_of(results, size):
 
 def table(results, size):
     """Columns and rows; the median of the seeds, and their range in brackets."""
-    columns = ["task", "model", "seeds", "learned after", ": sam_exact"]
+    columns = ["task", "model", "seeds", "learned after", "times sam_exact"]
     columns += ["of them learned", "cost (bits)", "wrong bits", "seconds"]
     rows = []
     for task in tasks_of(results, size):

@@ -182,6 +182,12 @@ def figure(part, which):
     return markdown(["N", *lines], rows)
 
 
+def shortened(error):
+    """An error message, or how much memory it asked for in vain."""
+    asked = re.search(r"tried to allocate (\d+) bytes", error)
+    return f"no memory for {int(asked[1]) / 2**30:,.0f} GiB" if asked else error
+
+
 def peers():
     results = stored("peers")
     time, space = results.get("time", {}), results.get("memory", {})
@@ -191,7 +197,7 @@ def peers():
         row, kept = time.get(name, {}), space.get(name, {})
         error = row.get("error") or kept.get("error")
         ms = row.get("ms_per_step")
-        without = f"does not run: {error}" if error else "not timed"
+        without = f"does not run: {shortened(error)}" if error else "not timed"
         rows.append(
             [
                 name.removesuffix(", batch 1").replace(", batch 1,", ","),
@@ -205,7 +211,7 @@ def peers():
                 else "",
             ]
         )
-    columns = ["", "T", "ms per step (middle half)", "SAM's, 2^20 words", "kB per step"]
+    columns = ["network", "T", "ms per step (middle half)", "SAM's, 2^20 words", "kB per step"]
     return markdown(columns, rows)
 
 

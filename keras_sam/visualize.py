@@ -29,20 +29,35 @@ _WEIGHTS = {"cmap": "gray", "vmin": 0.0, "vmax": 1.0}
 
 
 class Recording(NamedTuple):
-    """What a memory did with one sequence; T steps, S slots that were touched."""
+    """What a memory did with one sequence; T steps, S slots that were touched.
 
-    slots: np.ndarray  # [S]: their numbers, ascending
-    write_weights: np.ndarray  # [T, H, S]
-    read_weights: np.ndarray  # [T, R, S]
-    memory: np.ndarray  # [T, S, W]: contents after each step
-    usage: np.ndarray | None  # [T, S], in what the cell counts it in; or None
+    Attributes:
+        slots: Array `[S]`, their numbers, ascending.
+        write_weights: Array `[T, H, S]`.
+        read_weights: Array `[T, R, S]`.
+        memory: Array `[T, S, W]`, the contents after each step.
+        usage: Array `[T, S]`, in what the cell counts it in; or None.
+        usage_name: String, what that is.
+        links: Array `[S, S]`, from the row's slot to the column's; or None.
+        gates: Dictionary from a gate's name to an array `[T, n]`.
+        read_modes: Array `[T, R, 3]`: backward, content, forward; or None.
+        inputs: Array `[T, features]`.
+        outputs: Array `[T, output_size]`.
+        memory_slots: Integer N.
+    """
+
+    slots: np.ndarray
+    write_weights: np.ndarray
+    read_weights: np.ndarray
+    memory: np.ndarray
+    usage: np.ndarray | None
     usage_name: str
-    links: np.ndarray | None  # [S, S], from the row's slot to the column's; or None
-    gates: dict[str, np.ndarray]  # [T, n]
-    read_modes: np.ndarray | None  # [T, R, 3]: backward, content, forward; or None
-    inputs: np.ndarray  # [T, features]
-    outputs: np.ndarray  # [T, output_size]
-    memory_slots: int  # N
+    links: np.ndarray | None
+    gates: dict[str, np.ndarray]
+    read_modes: np.ndarray | None
+    inputs: np.ndarray
+    outputs: np.ndarray
+    memory_slots: int
 
 
 def record(

@@ -1,6 +1,15 @@
-"""An extension of Griffe: `>>>` examples of docstrings become blocks of code."""
+"""An extension of Griffe: what its Google style does not know of our docstrings.
+
+`>>>` examples become blocks of code, and "Call arguments:" a list.
+"""
+
+import re
 
 import griffe
+
+CALL_ARGUMENTS = "Call arguments:"
+# An argument, or several, in a section of a docstring.
+ARGUMENT = re.compile(r"(    )([a-z_]+(?:, [a-z_]+)*): ")
 
 
 def fenced(text):
@@ -18,9 +27,24 @@ def fenced(text):
     return "\n".join(lines[:-1])
 
 
+def listed(text):
+    """The text with a list in the place of the section "Call arguments:"."""
+    lines, inside = [], False
+    for line in text.splitlines():
+        if line == CALL_ARGUMENTS:
+            inside = True
+            lines += [f"**{CALL_ARGUMENTS}**", ""]
+            continue
+        inside = inside and (not line or line.startswith("    "))
+        if inside:
+            line = ARGUMENT.sub(r"- `\2`: ", line) if ARGUMENT.match(line) else line[4:]
+        lines.append(line)
+    return "\n".join(lines)
+
+
 class Doctests(griffe.Extension):
-    """Fences the examples of all docstrings."""
+    """Rewrites all docstrings."""
 
     def on_object(self, *, obj, **kwargs):
-        if obj.docstring and ">>>" in obj.docstring.value:
-            obj.docstring.value = fenced(obj.docstring.value)
+        if obj.docstring:
+            obj.docstring.value = fenced(listed(obj.docstring.value))

@@ -38,8 +38,8 @@ class Curriculum(keras.callbacks.Callback):
 
     Raises:
         ValueError: If `level` or `max_level` is not a positive integer, `level`
-            exceeds `max_level`, `path` or `stop` is not of the given kind, or `stop`
-            is asked for without a `max_level`.
+            exceeds `max_level`, `stop` is not a boolean, or `stop` is asked for
+            without a `max_level`.
     """
 
     model: keras.Model  # Keras sets it before the training.

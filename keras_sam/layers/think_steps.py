@@ -130,7 +130,10 @@ class ThinkSteps(keras.layers.Wrapper):
             sequences_mask: As of a call.
 
         Returns:
-            `Expanded`.
+            A tuple with the fields `inputs` `[batch, steps, features]`, `mask`
+            `[batch, steps]`, `source` `[batch, steps]` (the step of the sequences that
+            each was made of) and `last` `[batch, time]` (the step whose output is that
+            of a step of the sequences).
 
         Example:
 

@@ -26,6 +26,11 @@ class SparseLinks(NamedTuple):
 
     In both tensors the last axis but one has the slots and their weights.
 
+    Attributes:
+        link_ends: Tensor `[batch, 2 N, 2, K_L]`: at i row i, what was written right
+            before slot i; at N + j column j, what was written right after slot j.
+        precedence: Tensor `[batch, 2, K_L]`: what was written last.
+
     Example:
 
     >>> links = keras_sam.ops.empty_links(1, slots=4, links_per_slot=2)
@@ -33,10 +38,8 @@ class SparseLinks(NamedTuple):
     TensorShape([1, 8, 2, 2])
     """
 
-    # [batch, 2 N, 2, K_L]: at i row i, what was written right before slot i; at N + j
-    # column j, what was written right after slot j
     link_ends: tf.Tensor
-    precedence: tf.Tensor  # [batch, 2, K_L]: what was written last
+    precedence: tf.Tensor
 
 
 def empty_links(

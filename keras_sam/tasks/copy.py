@@ -104,7 +104,8 @@ def copy_task(
     Each sequence has its own length, uniform in [min_length, max_length]. All
     batches have the same static shape, so a compiled model compiles once.
     Iterating again starts the same stream again. The defaults are the paper's
-    training task; it tests with `min_length=max_length=` 10, 20, 30, 50 and 120.
+    training task; it tests with lengths (`min_length=L, max_length=L`) of 10, 20, 30,
+    50 and 120.
 
     The stream never ends: `model.fit` needs `steps_per_epoch`, `model.evaluate`
     needs `steps`. Give training and evaluation different seeds.
