@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_sam.arguments import check_positive_integer
+from keras_sam.arguments import check_boolean, check_positive_integer
 from keras_sam.cells.base import MemoryCell, Part, oneplus
 
 
@@ -26,7 +26,10 @@ class AccessCell(MemoryCell):
     that follows the mean of all.
     """
 
-    def __init__(self, *args: Any, write_heads: int, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, write_heads: int, gated_erase: bool, **kwargs: Any
+    ) -> None:
+        self.gated_erase = check_boolean("gated_erase", gated_erase)
         self.write_heads = check_positive_integer("write_heads", write_heads)
         super().__init__(*args, **kwargs)
         if self.write_heads not in (1, self.read_heads):
@@ -80,4 +83,8 @@ class AccessCell(MemoryCell):
         }
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "write_heads": self.write_heads}
+        return {
+            **super().get_config(),
+            "write_heads": self.write_heads,
+            "gated_erase": self.gated_erase,
+        }

@@ -97,6 +97,8 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
     kernel_initializer: Any
     bias_initializer: Any
     untraced_fields: tuple[str, ...] = ("memory", "link", "controller")
+    # Arguments of this class that a subclass does not take.
+    refused_arguments: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -33,8 +33,12 @@ class DAMCell(UsageMemory, AccessCell):
     strength b from oneplus (1 + softplus), and the last line sums over the heads.
     lambda is `discount`, of which the paper does not give a value.
 
-    The least used word is erased whatever the write gate says, as in the paper. Of
-    equally used slots the lowest number comes first; usages that differ by less than
+    The least used word is erased whatever the write gate says, as in the paper. With
+    `gated_erase` the erase follows the gates:
+
+        M   = (1 - e I_U 1^T) M + w_w a^T,  e = alpha (1 - gamma)
+
+    Of equally used slots the lowest number comes first; usages that differ by less than
     rounding may explain (2^-16 in float32, relative to 1 or to themselves) are equal.
     Gradients flow through words and weights, not through the usage and the choice of
     slots. The output is a linear function of the controller's output and of the read
@@ -57,6 +61,8 @@ class DAMCell(UsageMemory, AccessCell):
             is the width of the output. Defaults to `"lstm"`.
         initial_read_vectors: `"zeros"` or `"learned"`: the read vectors that the
             controller sees at the first step. Defaults to `"zeros"`.
+        gated_erase: Boolean, whether the erase follows the gates, as above. Not in the
+            paper. Defaults to `False`.
         **kwargs: The arguments that `keras_sam.DNCCell` has from `output_size` on.
 
     Call arguments:
@@ -100,6 +106,7 @@ class DAMCell(UsageMemory, AccessCell):
         discount: float = 0.99,
         controller: Controller = "lstm",
         initial_read_vectors: InitialReadVectors = "zeros",
+        gated_erase: bool = False,
         **kwargs: Unpack[CellOptions],
     ) -> None:
         if not is_number(discount) or not 0.0 <= discount <= 1.0:
@@ -116,6 +123,7 @@ class DAMCell(UsageMemory, AccessCell):
             controller,
             write_heads=write_heads,
             initial_read_vectors=initial_read_vectors,
+            gated_erase=gated_erase,
             **kwargs,
         )
 
@@ -135,8 +143,12 @@ class DAMCell(UsageMemory, AccessCell):
         if self.write_heads == 1:
             followed = tf.reduce_mean(followed, axis=1, keepdims=True)
         write_weights = self.gated_write_weights(parts, followed, chosen)
+        erased = chosen
+        if self.gated_erase:
+            gates = parts.write_gates * (1.0 - parts.interpolation_gates)
+            erased *= gates[..., tf.newaxis]
         fields = self.write_and_read(
-            state, chosen, write_weights, parts.vectors, parts.queries, parts.strengths
+            state, erased, write_weights, parts.vectors, parts.queries, parts.strengths
         )
         return fields, {
             "least_used_slots": slots,

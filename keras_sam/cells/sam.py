@@ -72,8 +72,13 @@ class SAMCell(AccessCell):
     all heads on it, written and read, exceed `usage_threshold` in sum.
 
     The least recently accessed word is erased whatever the write gate says, as in the
-    paper: a full memory loses its oldest word at each step. Gradients flow through the
-    words and weights, not through the choice of slots.
+    paper: a full memory loses its oldest word at each step. With `gated_erase` a step
+    that writes nothing costs no word:
+
+        M   = (1 - e I_lra 1^T) M + w_w a^T,  e = alpha (1 - gamma)
+
+    and the write weights of a head count as an access only if they exceed 1/2 in sum.
+    Gradients flow through the words and weights, not through the choice of slots.
 
     In `keras.layers.RNN` the cell is a function of its states: a step costs a copy of
     the memory in graph mode, O(N).
@@ -95,6 +100,11 @@ class SAMCell(AccessCell):
         controller: `"lstm"`, `"dense"` (feed-forward, tanh) or any Keras RNN cell,
             such as `keras.layers.GRUCell(100)`, whose size is then its own; `units`
             is the width of the output. Defaults to `"lstm"`.
+        initial_read_vectors: `"zeros"` or `"learned"`: the read vectors that the
+            controller sees at the first step. Defaults to `"zeros"`.
+        gated_erase: Boolean, whether the erase follows the gates, as above. Not in the
+            paper: for sequences of which only some steps are worth a word. Defaults
+            to `False`.
         **kwargs: The arguments that `keras_sam.DNCCell` has from `output_size` on,
             but `initial_memory`, which is always `"constant"`.
 
@@ -132,6 +142,7 @@ class SAMCell(AccessCell):
     # The fields of the state that are links; an SDNC has some.
     link_fields: tuple[str, ...] = ()
     untraced_fields = ("memory", "last_access", "index", "time", "controller")
+    refused_arguments = ("initial_memory",)
 
     def __init__(
         self,
@@ -145,6 +156,7 @@ class SAMCell(AccessCell):
         usage_threshold: float = 0.005,
         controller: Controller = "lstm",
         initial_read_vectors: InitialReadVectors = "zeros",
+        gated_erase: bool = False,
         **kwargs: Unpack[SparseCellOptions],
     ) -> None:
         if "initial_memory" in kwargs:
@@ -171,6 +183,7 @@ class SAMCell(AccessCell):
             controller,
             write_heads=write_heads,
             initial_read_vectors=initial_read_vectors,
+            gated_erase=gated_erase,
             **kwargs,
         )
         self.supports_jit = self.index.supports_jit  # what compile() asks for
@@ -333,9 +346,10 @@ class SAMCell(AccessCell):
         return tf.reshape(slots, (-1, self.write_heads * self.writes_per_head))
 
     def erased_slots(self, slots: tf.Tensor) -> tf.Tensor:
-        """Of the slots written those whose old word is erased, `[batch, heads]`."""
+        """Of the slots written those whose old word is erased, `[batch, erased]`."""
         by_head = tf.reshape(slots, (-1, self.write_heads, self.writes_per_head))
-        return by_head[..., -1]
+        # What the gates erase in part is written over: its weight says how much of it.
+        return by_head[..., :0, -1] if self.gated_erase else by_head[..., -1]
 
     def write_weights(self, parts: Any, read_weights: tf.Tensor) -> tf.Tensor:
         """The weights of the slots that `write_slots` names, `[batch, writes]`."""
@@ -370,14 +384,16 @@ class SAMCell(AccessCell):
         Returns:
             Tensor `[batch, writes, W]`, the same for entries of the same slot.
         """
-        weights = tf.reshape(weights, (-1, self.write_heads, self.writes_per_head, 1))
+        by_head = tf.reshape(weights, (-1, self.write_heads, self.writes_per_head, 1))
         added = tf.reshape(
-            weights * vectors[:, :, tf.newaxis],
+            by_head * vectors[:, :, tf.newaxis],
             (-1, self.write_heads * self.writes_per_head, self.word_size),
         )
-        oldest = tf.tile(self._oldest(weights.dtype), [self.write_heads])
+        erased = tf.tile(self._oldest(weights.dtype), [self.write_heads])
+        if self.gated_erase:
+            erased *= weights
         same = same_slots(slots, weights.dtype)
-        erased = tf.minimum(tf.linalg.matvec(same, oldest), 1.0)
+        erased = tf.minimum(tf.linalg.matvec(same, erased), 1.0)
         return (1.0 - erased)[..., tf.newaxis] * old_rows + tf.matmul(same, added)
 
     def choose_reads(self, parts: Any, state: AccessState, memory: SparseMemory) -> Any:
@@ -440,6 +456,13 @@ class SAMCell(AccessCell):
             they count.
         """
         reads = (-1, self.read_heads * self.reads_per_head)
+        if self.gated_erase:
+            by_head = tf.reshape(
+                write_weights, (-1, self.write_heads, self.writes_per_head)
+            )
+            writes = tf.reduce_sum(by_head, axis=-1, keepdims=True) > 0.5
+            by_head = tf.where(writes, by_head, 0.0)
+            write_weights = tf.reshape(by_head, tf.shape(write_weights))
         slots = tf.concat([write_slots, tf.reshape(read_slots, reads)], axis=-1)
         weights = tf.stop_gradient(
             tf.concat([write_weights, tf.reshape(read_weights, reads)], axis=-1)

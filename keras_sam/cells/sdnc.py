@@ -157,6 +157,7 @@ class SDNCCell(DNCExtensions, SAMCell):
         usage_threshold: float = 0.005,
         controller: Controller = "lstm",
         initial_read_vectors: InitialReadVectors = "zeros",
+        gated_erase: bool = False,
         **kwargs: Unpack[SDNCOptions],
     ) -> None:
         self.links_per_slot = check_positive_integer("links_per_slot", links_per_slot)
@@ -171,6 +172,7 @@ class SDNCCell(DNCExtensions, SAMCell):
             usage_threshold=usage_threshold,
             controller=controller,
             initial_read_vectors=initial_read_vectors,
+            gated_erase=gated_erase,
             **kwargs,
         )
         self.check_at_most_slots("links_per_slot")

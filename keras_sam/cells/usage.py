@@ -65,7 +65,7 @@ class UsageMemory(MemoryCell):
 
         Args:
             state: `UsageState`.
-            erased: Tensor `[batch, erased, N]`, one-hot, different words.
+            erased: Tensor `[batch, erased, N]`, what is gone of each word.
             write_weights: Tensor `[batch, writes, N]`.
             vectors: Tensor `[batch, writes, W]`.
             queries: Tensor `[batch, R, W]`.

@@ -32,6 +32,7 @@ class _ClassSignature(inspect.Signature):
 def _parameters(cls):
     """The parameters that a class and its bases up to Keras's name, each once."""
     parameters = {}
+    left_out = {"self", "dtype", *getattr(cls, "refused_arguments", ())}
     for base in cls.__mro__:
         if base.__module__.startswith("keras."):
             break
@@ -40,7 +41,7 @@ def _parameters(cls):
                 parameter.VAR_POSITIONAL,
                 parameter.VAR_KEYWORD,
             )
-            if named and name not in ("self", "dtype", *parameters):
+            if named and name not in left_out | set(parameters):
                 if base is not cls:
                     parameter = parameter.replace(kind=parameter.KEYWORD_ONLY)
                 parameters[name] = parameter

@@ -45,6 +45,7 @@ class DAM(MemoryRNN):
             discount: float = 0.99,
             controller: Controller = "lstm",
             initial_read_vectors: InitialReadVectors = "zeros",
+            gated_erase: bool = False,
             **kwargs: Unpack[LayerOptions],
         ) -> None:
             self.cell: DAMCell

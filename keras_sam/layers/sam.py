@@ -70,6 +70,7 @@ class SAM(MemoryRNN):
             usage_threshold: float = 0.005,
             controller: Controller = "lstm",
             initial_read_vectors: InitialReadVectors = "zeros",
+            gated_erase: bool = False,
             **kwargs: Unpack[SparseLayerOptions],
         ) -> None:
             self.cell: SAMCell

@@ -62,6 +62,7 @@ class SDNC(SAM):
             usage_threshold: float = 0.005,
             controller: Controller = "lstm",
             initial_read_vectors: InitialReadVectors = "zeros",
+            gated_erase: bool = False,
             **kwargs: Unpack[SDNCLayerOptions],
         ) -> None:
             self.cell: SDNCCell

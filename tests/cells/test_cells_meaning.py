@@ -665,6 +665,37 @@ def test_access_erases_whatever_the_gates_say_and_adds_what_they_let_through(kin
 
 
 @each_access_cell
+def test_access_with_a_gated_erase_erases_no_more_than_it_writes(kind):
+    cell = access_cell(kind, gated_erase=True)
+    state = start(cell, memory=ITEMS[:4])
+    for gates, kept, added in (
+        ({"write_gates": OFF}, 1.0, 0.0),
+        ({"write_gates": 0.0}, 0.5, 0.5),
+        ({"write_gates": 0.0, "interpolation_gates": 0.0}, 0.75, 0.25),
+        ({"write_gates": ON}, 0.0, 1.0),
+        ({"write_gates": ON, "interpolation_gates": ON}, 1.0, 0.0),
+    ):
+        after = do(cell, state, vectors=ITEMS[4], queries=ITEMS[1], **gates)
+        # Nothing has been read before, so that all of it goes to the oldest slot.
+        oldest = kept * ITEMS[0] + added * ITEMS[4]
+        is_close(after.memory, [oldest, *ITEMS[1:4]])
+
+
+def test_a_gated_erase_keeps_all_words_while_nothing_is_written():
+    few = {"vectors": ITEMS[4], "write_gates": -3.0, "queries": ITEMS[1]}
+    lost = {}
+    for gated in (True, False):
+        cell = access_cell("sam", gated_erase=gated)
+        state = start(cell, memory=ITEMS[:4])
+        for _ in range(3):
+            state = do(cell, state, **few)
+        kept = np.abs(state.memory[0] - ITEMS[:4]).max(axis=-1) < 1e-3
+        lost[gated] = int(np.sum(~kept))
+    # A gate that is nearly shut touches a single word, the same at each step.
+    assert lost == {True: 1, False: 3}
+
+
+@each_access_cell
 def test_access_writes_where_it_has_read(kind):
     cell = access_cell(kind, read_heads=2)
     state = do(cell, start(cell, memory=ITEMS[:3]), queries=ITEMS[:2])

@@ -119,6 +119,7 @@ DAM_CASES = {
     },
     "no discount": {"given_memory": GIVEN, "discount": 1.0, "write_heads": 2},
     "usage of the last step": {"given_memory": GIVEN, "discount": 0.0},
+    "gated erase": {"given_memory": GIVEN, "write_heads": 2, "gated_erase": True},
     "fresh": {},
     "fresh, write heads": {"write_heads": 2, "discount": 0.9},
     "clip": {"given_memory": GIVEN, "clip_value": 0.8},

@@ -63,6 +63,15 @@ CASES = {
     # The oldest slots are the last two of the first group of 32, then those of the
     # second, then those of the first again.
     "two levels": {"given": GIVEN_30, "memory_slots": 36, "reads_per_head": 2},
+    "gated erase": {"given": GIVEN, "gated_erase": True},
+    "gated erase, write heads": {
+        "given": GIVEN[:, :6],
+        "memory_slots": 6,
+        "usage_threshold": 0.5,
+        "write_heads": 2,
+        "gated_erase": True,
+        "mask": MASK,
+    },
     "fresh": {"steps": 5, "reads_per_head": 2},
     "fresh, write heads": {"steps": 6, "write_heads": 2},
     "fresh, two levels": {"memory_slots": 36, "reads_per_head": 1, "write_heads": 2},

@@ -38,6 +38,7 @@ CASES = {
     "write heads": {"given": GIVEN, "write_heads": 2},
     "one link": {"given": GIVEN, "links_per_slot": 1},
     "every option": {"given": GIVEN, "write_heads": 2, **OPTIONS},
+    "gated erase": {"given": GIVEN, "write_heads": 2, "gated_erase": True},
     "all slots and links": {
         "given": GIVEN[:, :4],
         "memory_slots": 6,

@@ -27,6 +27,7 @@ def configurations(draw, layer_classes):
         "write_heads": draw(st.sampled_from([1, heads])),
         "reads_per_head": draw(st.integers(1, min(slots, 3))),
         "usage_threshold": draw(st.sampled_from([0.005, 0.2])),
+        "gated_erase": draw(st.booleans()),
         "controller": draw(st.sampled_from(["lstm", "dense"])),
         "zero_output_for_mask": draw(st.booleans()),
     }

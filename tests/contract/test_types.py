@@ -74,6 +74,13 @@ def test_the_other_arguments_are_the_keys_of_a_typed_dict(cls):
             cls(4, **{name: taken[name]})
 
 
+@pytest.mark.parametrize("layer", LAYERS)
+def test_help_lists_no_argument_that_the_layer_refuses(layer):
+    parameters = dict(inspect.signature(layer).parameters)
+    del parameters["units"]
+    layer(4, **{name: each.default for name, each in parameters.items()})
+
+
 def test_the_package_says_that_it_has_types():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     data = project["tool"]["setuptools"]["package-data"]["keras_sam"]

@@ -24,6 +24,7 @@ def run(
     controller="lstm",
     given_memory=None,
     mask=None,
+    gated_erase=False,
 ):
     """Run DAM over inputs [B, T, F].
 
@@ -69,6 +70,7 @@ def run(
             discount,
             clip_value,
             controller,
+            gated_erase,
         )
         traces.append(steps)
         final_states.append(final_state)
@@ -86,6 +88,7 @@ def _run_example(
     discount,
     clip_value,
     controller,
+    gated_erase,
 ):
     slots, word_size = memory.shape
     state = common.initial_controller_state(controller, weights)
@@ -118,7 +121,12 @@ def _run_example(
                     p["interpolation_gates"][head],
                     least_used[head],
                 )
-            memory = _write(memory, write_weights, least_used, p["write_vectors"])
+            erased = np.ones(write_heads)
+            if gated_erase:
+                erased = p["write_gates"] * (1.0 - p["interpolation_gates"])
+            memory = _write(
+                memory, write_weights, least_used, erased, p["write_vectors"]
+            )
 
             # Read from M_t. (1): r = sum_i w(i) M_t(i).
             read_weights = np.array(
@@ -186,11 +194,11 @@ def _write_weights(previous, write_gate, interpolation_gate, least_used):
     return weights
 
 
-def _write(memory, write_weights, least_used, write_vectors):
+def _write(memory, write_weights, least_used, erased, write_vectors):
     """(3): erase every least used row, then add by all heads."""
     memory = memory.copy()
-    for slot in least_used:
-        memory[slot] = 0.0
+    for slot, part in zip(least_used, erased, strict=True):
+        memory[slot] *= 1.0 - part
     for head in range(len(write_weights)):
         for i in range(len(memory)):
             memory[i] += write_weights[head, i] * write_vectors[head]

@@ -28,6 +28,7 @@ def run(
     controller="lstm",
     given_memory=None,
     mask=None,
+    gated_erase=False,
 ):
     """Run SAM over inputs [B, T, F].
 
@@ -58,6 +59,7 @@ def run(
         controller,
         given_memory,
         mask,
+        gated_erase,
     )
 
 
@@ -75,6 +77,7 @@ def run_dense(
     controller="lstm",
     given_memory=None,
     mask=None,
+    gated_erase=False,
 ):
     """`run` on dense weightings; every head reads all N slots (K = N).
 
@@ -94,6 +97,7 @@ def run_dense(
         controller,
         given_memory,
         mask,
+        gated_erase,
     )
 
 
@@ -111,6 +115,7 @@ def _run_batch(
     controller,
     given_memory,
     mask,
+    gated_erase,
 ):
     if write_heads not in (1, read_heads):
         raise ValueError(f"write_heads is 1 or {read_heads}, not {write_heads}")
@@ -146,6 +151,7 @@ def _run_batch(
             usage_threshold,
             clip_value,
             controller,
+            gated_erase,
         )
         traces.append(steps)
         final_states.append(final_state)
@@ -164,6 +170,7 @@ def _run_example(
     usage_threshold,
     clip_value,
     controller,
+    gated_erase,
 ):
     slots, word_size = memory.shape
     state = common.initial_controller_state(controller, weights)
@@ -188,7 +195,8 @@ def _run_example(
             writes = _write_weights(
                 reads, p["write_gates"], p["interpolation_gates"], lra_slots
             )
-            memory = _write(memory, writes, lra_slots, p["write_vectors"])
+            erased = _erased(p, gated_erase)
+            memory = _write(memory, writes, lra_slots, erased, p["write_vectors"])
 
             # Read from M_t. (4): r = sum_k w(s_k) M_t(s_k).
             reads = [
@@ -202,7 +210,8 @@ def _run_example(
 
             # Usage.
             last_access = list(last_access)
-            for slot in _accessed(reads, writes, usage_threshold):
+            counted = _counted(writes) if gated_erase else writes
+            for slot in _accessed(reads, counted, usage_threshold):
                 last_access[slot] = time
             time += 1
             output = common.output_step(weights, h, read_vectors, clip_value)
@@ -271,11 +280,23 @@ def _write_weights(reads, write_gates, interpolation_gates, lra_slots):
     return writes
 
 
-def _write(memory, writes, lra_slots, write_vectors):
+def _erased(p, gated_erase):
+    """How much is erased of each head's slot: all of it, or as much as is written."""
+    if gated_erase:
+        return p["write_gates"] * (1.0 - p["interpolation_gates"])
+    return np.ones(len(p["write_gates"]))
+
+
+def _counted(writes):
+    """The writes of the heads that write more than a half in all."""
+    return [write if sum(write.values()) > 0.5 else {} for write in writes]
+
+
+def _write(memory, writes, lra_slots, erased, write_vectors):
     """(3): erase every least recently accessed row, then add by all heads."""
     memory = memory.copy()
-    for slot in lra_slots:
-        memory[slot] = 0.0
+    for slot, part in zip(lra_slots, erased, strict=True):
+        memory[slot] *= 1.0 - part
     for head in range(len(writes)):
         for slot, weight in writes[head].items():
             memory[slot] += weight * write_vectors[head]
@@ -322,6 +343,7 @@ def _run_dense_example(
     usage_threshold,
     clip_value,
     controller,
+    gated_erase,
 ):
     slots, word_size = memory.shape
     state = common.initial_controller_state(controller, weights)
@@ -353,7 +375,8 @@ def _run_dense_example(
             write_weights = alpha * (gamma * previous + (1.0 - gamma) * least_used)
             # (3), R_t = I^U 1^T. One head follows the other: a matrix product could
             # make equal rows unequal by rounding.
-            memory = memory * (1.0 - np.sum(least_used, axis=0))[:, np.newaxis]
+            erased = alpha * (1.0 - gamma) if gated_erase else np.ones_like(alpha)
+            memory = memory * (1.0 - np.sum(erased * least_used, axis=0))[:, np.newaxis]
             for head in range(write_heads):
                 memory = memory + np.outer(
                     write_weights[head], p["write_vectors"][head]
@@ -370,7 +393,11 @@ def _run_dense_example(
                 read_weights[head] = common.softmax(p["strengths"][head] * scores)
             read_vectors = read_weights @ memory
 
-            total = np.sum(write_weights, axis=0) + np.sum(read_weights, axis=0)
+            counted = write_weights
+            if gated_erase:
+                counts = np.sum(write_weights, axis=1, keepdims=True) > 0.5
+                counted = np.where(counts, write_weights, 0.0)
+            total = np.sum(counted, axis=0) + np.sum(read_weights, axis=0)
             last_access = np.where(total > usage_threshold, time, last_access)
             time += 1
             output = common.output_step(weights, h, read_vectors, clip_value)

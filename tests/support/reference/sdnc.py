@@ -61,6 +61,7 @@ def _run(links_class, weights, inputs, options):
         "controller": "lstm",
         "given_memory": None,
         "mask": None,
+        "gated_erase": False,
     }
     options = {**defaults, **options}
     names = ("memory_slots", "word_size", "read_heads", *defaults)
@@ -81,6 +82,7 @@ def _run_example(
     usage_threshold,
     clip_value,
     controller,
+    gated_erase,
     links_class,
     frozen,
     *,
@@ -129,8 +131,9 @@ def _run_example(
             writes = sam._write_weights(
                 reads, p["write_gates"], p["interpolation_gates"], lra_slots
             )
-            memory = sam._write(memory, writes, lra_slots, p["write_vectors"])
-            links.record(writes, lra_slots)
+            erased = sam._erased(p, gated_erase)
+            memory = sam._write(memory, writes, lra_slots, erased, p["write_vectors"])
+            links.record(writes, [] if gated_erase else lra_slots)
             linked = links.dense() if frozen is None else frozen[t]
 
             # Read: pi_1 b + pi_2 c + pi_3 f, the K largest.
@@ -144,7 +147,8 @@ def _run_example(
                     read_vectors[head] += weight * memory[slot]
 
             last_access = list(last_access)
-            for slot in sam._accessed(reads, writes, usage_threshold):
+            counted = sam._counted(writes) if gated_erase else writes
+            for slot in sam._accessed(reads, counted, usage_threshold):
                 last_access[slot] = time
             time += 1
             output = common.output_step(weights, h, read_vectors, clip_value)
@@ -293,7 +297,7 @@ class DenseLinks:
         weights = sum(sam._dense(write.items(), slots) for write in writes)
         weights = np.minimum(weights, 1.0)
         kept = 1.0 - weights
-        kept[np.array(erased)] = 0.0
+        kept[np.array(erased, dtype=int)] = 0.0
         precedence = kept * self.precedence
         total = np.sum(weights)
         at_once = max(1.0, total, np.sum(precedence))
