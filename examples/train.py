@@ -152,7 +152,14 @@ def run_settings(recipe, cell, seed):
     The number of epochs does: the learning rate falls over all of them.
     """
     parts = ("task", "layer", "training", "stream", "evaluation", "curriculum")
-    parts += ("embedding", "images", "encoder", "interface_bias", "positions")
+    parts += (
+        "embedding",
+        "images",
+        "encoder",
+        "interface_bias",
+        "associate",
+        "positions",
+    )
     return {"cell": cell, "seed": seed, **{name: recipe.get(name) for name in parts}}
 
 
@@ -184,6 +191,10 @@ def make_problem(recipe, seed, data, output):
         from omniglot import OmniglotProblem
 
         return OmniglotProblem(recipe, seed, data, output)
+    if recipe["task"] == "mqar":
+        from mqar import MqarProblem
+
+        return MqarProblem(recipe, seed)
     return SequenceProblem(recipe, seed)
 
 

@@ -167,6 +167,7 @@ class LearningCurve(keras.callbacks.Callback):
             values = [point[name] for point in self.points]
             levels.plot(sequences, values, color="gray", linestyle=":")
             levels.set_ylabel(f"{name} (dotted)")
+            levels.yaxis.get_major_locator().set_params(integer=True)
         axis.legend()
         figure.savefig(path, dpi=100)
         plt.close(figure)
@@ -204,6 +205,32 @@ def set_interface_bias(cell, biases):
         part = columns[name]
         bias[part] = np.resize(biases[name], part.stop - part.start)
     layer.set_weights([*others, bias])
+
+
+def associate(cell, seed):
+    """Has a cell start as an associative memory, by its weights.
+
+    What a step writes is then alike to what a step of a similar input asks for, and
+    what was read goes into the next query and the next word: one step of thought
+    follows another association. A random start has to learn all that before it can
+    learn the task. The controller is a dense layer.
+
+    Args:
+        cell: A built cell of keras_sam.
+        seed: Integer.
+    """
+    rng = np.random.default_rng(seed)
+    kernel, *bias = cell.interface.get_weights()
+    units, words, columns = len(kernel), cell.word_size, cell.interface_columns
+    basis, _ = np.linalg.qr(rng.normal(size=(units, words)))
+    kernel[:, columns["vectors"]] = np.tile(basis, cell.write_heads)
+    kernel[:, columns["queries"]] = np.tile(basis, cell.read_heads)
+    cell.interface.set_weights([kernel, *bias])
+    dense = cell.controller.dense
+    kernel, *bias = dense.get_weights()
+    reads = np.tile(basis, cell.read_heads).T / np.sqrt(cell.read_heads)
+    kernel[-len(reads) :] = reads
+    dense.set_weights([kernel, *bias])
 
 
 @contextlib.contextmanager

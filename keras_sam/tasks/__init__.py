@@ -19,6 +19,12 @@ from keras_sam.tasks.inference import (
     inference_sequences,
     inference_task,
 )
+from keras_sam.tasks.mqar import (
+    MQAR_TEST,
+    MQAR_TRAINING,
+    mqar_sequences,
+    mqar_task,
+)
 from keras_sam.tasks.omniglot import omniglot_sequences, omniglot_task
 from keras_sam.tasks.order_recall import order_recall_sequences, order_recall_task
 from keras_sam.tasks.priority_sort import priority_sort_sequences, priority_sort_task
@@ -38,6 +44,8 @@ from keras_sam.tasks.traversal import (
 __all__ = [
     "INFERENCE_LESSONS",
     "Lesson",
+    "MQAR_TEST",
+    "MQAR_TRAINING",
     "RELATIONS",
     "SHORTEST_PATH_LESSONS",
     "TRAVERSAL_LESSONS",
@@ -52,6 +60,8 @@ __all__ = [
     "inference_sequences",
     "inference_task",
     "lstm_baseline",
+    "mqar_sequences",
+    "mqar_task",
     "optimal_ngrams",
     "omniglot_sequences",
     "omniglot_task",
