@@ -211,7 +211,13 @@ def peers():
                 else "",
             ]
         )
-    columns = ["network", "T", "ms per step (middle half)", "SAM's, 2^20 words", "kB per step"]
+    columns = [
+        "network",
+        "T",
+        "ms per step (middle half)",
+        "SAM's, 2^20 words",
+        "kB per step",
+    ]
     return markdown(columns, rows)
 
 

@@ -221,7 +221,7 @@ def make_model(cell, layer, embedding, vocabulary):
     features = keras.layers.Concatenate()([features, convolution(features)])
     features = keras_sam.SinePositions()(features)
     if cell == "lstm":
-        memory = keras.layers.LSTM(**layer, return_sequences=True, name="memory")
+        memory = keras.layers.LSTM(layer["units"], return_sequences=True, name="memory")
     else:
         kind = getattr(keras_sam, cell.upper())
         memory = kind(**layer, return_sequences=True, name="memory")

@@ -18,6 +18,7 @@ import keras_sam
 from keras_sam.tasks import MQAR_TEST, MQAR_TRAINING, mqar_sequences
 
 CHUNK = 1_000
+ATTENTION_BLOCKS = 2
 
 USAGE = """```python
 import numpy as np
@@ -101,21 +102,76 @@ def make_model(cell, layer, embedding, vocabulary=8192):
     """
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     queries = keras.Input((None,), dtype="int32", name="queries")
-    embed = keras.layers.ReversibleEmbedding(vocabulary, embedding, name="embedding")
-    features = TokenBefore()(embed(tokens))
-    if cell == "lstm":
-        memory = keras.layers.LSTM(**layer, return_sequences=True, name="memory")
+    embed = keras.layers.ReversibleEmbedding(
+        vocabulary,
+        embedding,
+        embeddings_initializer=keras.initializers.RandomNormal(stddev=embedding**-0.5),
+        name="embedding",
+    )
+    # Of unit variance, as the memory's own numbers.
+    scaled = keras.layers.Rescaling(embedding**0.5)(embed(tokens))
+    features = TokenBefore()(scaled)
+    if cell == "attention":
+        outputs = attention(features, embedding)
+    elif cell == "lstm":
+        outputs = keras.layers.LSTM(
+            layer["units"], return_sequences=True, name="memory"
+        )(features)
+        outputs = keras.layers.Dense(embedding)(outputs)
     else:
         kind = getattr(keras_sam, cell.upper())
-        memory = kind(
+        outputs = kind(
             **layer, output_size=embedding, return_sequences=True, name="memory"
-        )
-    outputs = memory(features)
-    if cell == "lstm":
-        outputs = keras.layers.Dense(embedding)(outputs)
+        )(features)
     outputs = keras.layers.LayerNormalization(name="outputs")(outputs)
     logits = embed(AtQueries()(outputs, queries), reverse=True)
     return keras.Model({"tokens": tokens, "queries": queries}, logits)
+
+
+def attention(features, width):
+    """Two blocks of causal attention, without positions: a step sees the one before."""
+    sequences = keras.layers.Dense(width)(features)
+    for _ in range(ATTENTION_BLOCKS):
+        normed = keras.layers.LayerNormalization()(sequences)
+        sequences += keras.layers.MultiHeadAttention(1, width)(
+            normed, normed, use_causal_mask=True
+        )
+        normed = keras.layers.LayerNormalization()(sequences)
+        hidden = keras.layers.Dense(4 * width, activation="gelu")(normed)
+        sequences += keras.layers.Dense(width)(hidden)
+    return sequences
+
+
+def key_value_start(cell, width, seed):
+    """Has a cell start with words of a key and a value, by its weights.
+
+    The word of a step is alike to what asks for the token before it:
+    f(x[t-1]) + g(x[t]) is written and f(x[t]) is asked for, with random f and g. The
+    network has to learn when to write, and what to say of what it reads.
+
+    Args:
+        cell: A built cell with a dense controller of at least `2 * width` units.
+        width: Integer, of a token.
+        seed: Integer.
+    """
+    rng = np.random.default_rng(seed)
+    kernel, *bias = cell.controller.dense.get_weights()
+    now, before = slice(0, width), slice(width, 2 * width)
+    kernel[: 2 * width, : 2 * width] *= 0.1
+    random = rng.normal(size=(width, width)) / np.sqrt(width)
+    for part in (now, before):
+        kernel[part, part] += random
+    cell.controller.dense.set_weights([kernel, *bias])
+
+    kernel, *bias = cell.interface.get_weights()
+    f, g = rng.normal(size=(2, width, cell.word_size)) / np.sqrt(width)
+    columns = cell.interface_columns
+    kernel[:, columns["queries"]] *= 0.1
+    kernel[:, columns["vectors"]] *= 0.1
+    kernel[now, columns["queries"]] += np.tile(f, cell.read_heads)
+    kernel[before, columns["vectors"]] += np.tile(f, cell.write_heads)
+    kernel[now, columns["vectors"]] += np.tile(g, cell.write_heads)
+    cell.interface.set_weights([kernel, *bias])
 
 
 class MqarProblem:
@@ -133,6 +189,7 @@ class MqarProblem:
         self._fillers = stream.get("random_fillers", True)
         self._embedding = recipe["embedding"]["units"]
         self._interface_bias = recipe.get("interface_bias", {})
+        self._key_value_start = recipe.get("key_value_start", False)
         part = stream.get("part", 1.0)
         self._sizes = {size: int(part * n) for size, n in MQAR_TRAINING.items()}
         self._sets = None
@@ -185,13 +242,21 @@ class MqarProblem:
         data = tf.data.Dataset.from_generator(
             batches, output_signature=({"tokens": spec, "queries": spec}, spec)
         )
-        return {"validation_data": data}
+        # Of data that end unexpectedly Keras counts a batch too many in its metrics.
+        count = 4 * len(sets)
+        return {
+            "validation_data": data.apply(
+                tf.data.experimental.assert_cardinality(count)
+            )
+        }
 
     def make_model(self, cell, layer):
         model = make_model(cell, layer, self._embedding)
-        if cell != "lstm":
+        if cell not in ("lstm", "attention"):
             memory = model.get_layer("memory")
             set_interface_bias(memory.cell, self._interface_bias)
+            if self._key_value_start:
+                key_value_start(memory.cell, self._embedding, self.seed)
         return model
 
     def compile(self, model, training, steps):
@@ -210,7 +275,7 @@ class MqarProblem:
     def results(self, model, recipe, smoke=False):
         """The accuracy at the queries of new sequences, for each size of the test."""
         slots = recipe.get("test", {}).get("memory_slots")
-        if slots is not None and not smoke:
+        if slots is not None and hasattr(memory_cell(model), "memory_slots"):
             model = keras_sam.resize_memory(model, slots)
         sizes = {size: 16 if smoke else count for size, count in MQAR_TEST.items()}
         results = {}
@@ -223,7 +288,8 @@ class MqarProblem:
             }
             mean = float(np.mean(list(accuracies.values())))
             results[name] = {"accuracy": mean, **accuracies}
-        results["state_size"] = state_size(model)
+        steps, _ = max(MQAR_TEST)
+        results["state_size"] = state_size(model, steps)
         return results
 
     def _accuracy(self, model, tokens, queries, answers):
@@ -264,11 +330,16 @@ class MqarProblem:
         return USAGE.format(folder=output.name)
 
 
-def state_size(model):
-    """The numbers that the memory's layer carries from step to step, for a sequence."""
-    memory = model.get_layer("memory")
-    if isinstance(memory, keras_sam.MemoryRNN):
-        sizes = memory.cell.state_size
-    else:
-        sizes = memory.cell.state_size
-    return int(sum(np.prod(size) for size in keras.tree.flatten(sizes)))
+def memory_cell(model):
+    """The cell of the recurrent layer; None where there is none."""
+    names = [layer.name for layer in model.layers]
+    return model.get_layer("memory").cell if "memory" in names else None
+
+
+def state_size(model, time_steps):
+    """How many numbers a sequence of so many steps leaves behind, for the next step."""
+    cell = memory_cell(model)
+    if cell is None:  # keys and values of all steps
+        width = model.get_layer("embedding").output_dim
+        return 2 * ATTENTION_BLOCKS * width * time_steps
+    return int(sum(np.prod(size) for size in keras.tree.flatten(cell.state_size)))

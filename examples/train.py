@@ -5,12 +5,13 @@
     python examples/train.py --recipe examples/recipes/recall_curriculum.toml --cell sam
 
 A task is one of `keras_sam.tasks`: `--task copy` trains on `keras_sam.tasks.copy_task`.
-A cell is the public name of a layer of keras_sam (ntm, dnc, dam, sam, ...) or lstm. The
-settings stand in a recipe, examples/recipes/TASK.toml unless --recipe names another:
-its tables `layer` and `training`, and in them a table for one cell alone; `stream` has
-the task's sizes, `evaluation` those that differ where it is not trained, `curriculum`
-the callback, `test` and `underground` what is tested in the end; with
-`positions = true` the inputs have features of their position. Options override it.
+A cell is the public name of a layer of keras_sam (ntm, dnc, dam, sam, ...), lstm, or
+attention, which the task mqar has. The settings stand in a recipe,
+examples/recipes/TASK.toml unless --recipe names another: its tables `layer` and
+`training`, and in them a table for one cell alone; `stream` has the task's sizes,
+`evaluation` those that differ where it is not trained, `curriculum` the callback,
+`test` and `underground` what is tested in the end; with `positions = true` the inputs
+have features of their position. Options override it.
 
 When the same command is given again, an interrupted run goes on after its last whole
 epoch and ends as it would have ended without the interruption. Another seed, recipe,
@@ -133,7 +134,7 @@ def trained_model(folder):
     """The model that this script left in a folder."""
     results = json.loads((folder / "results.json").read_text())
     recipe = current_recipe(results["recipe"])
-    problem = SequenceProblem(recipe, results["seed"])
+    problem = make_problem(recipe, results["seed"], None, folder)
     model = problem.make_model(cell_of(results), recipe["layer"])
     load_variables(model, folder)
     return model
@@ -158,6 +159,7 @@ def run_settings(recipe, cell, seed):
         "encoder",
         "interface_bias",
         "associate",
+        "key_value_start",
         "positions",
     )
     return {"cell": cell, "seed": seed, **{name: recipe.get(name) for name in parts}}

@@ -39,6 +39,8 @@ sys.exit(0 if same else 1)
 """
 
 
+# The parts of an interface vector that are words: of what is written and what is asked.
+WORDS = ("vectors", "write_vector", "add", "queries", "read_keys", "keys")
 RECIPES = Path(__file__).resolve().parent / "recipes"
 
 
@@ -115,8 +117,8 @@ def held_rate(training, steps):
 
 def layer_arguments(cell):
     """The arguments of a cell's layer that are settings, not the problem's or ours."""
-    if cell == "lstm":
-        return {"units"}
+    if cell in ("lstm", "attention"):
+        return {"units"} if cell == "lstm" else set()
     parameters = inspect.signature(getattr(keras_sam, cell.upper())).parameters
     return set(parameters) - {"output_size", "return_sequences"}
 
@@ -216,15 +218,17 @@ def associate(cell, seed):
     learn the task. The controller is a dense layer.
 
     Args:
-        cell: A built cell of keras_sam.
+        cell: A built cell of keras_sam with at least as many units as numbers in a
+            word.
         seed: Integer.
     """
     rng = np.random.default_rng(seed)
     kernel, *bias = cell.interface.get_weights()
     units, words, columns = len(kernel), cell.word_size, cell.interface_columns
     basis, _ = np.linalg.qr(rng.normal(size=(units, words)))
-    kernel[:, columns["vectors"]] = np.tile(basis, cell.write_heads)
-    kernel[:, columns["queries"]] = np.tile(basis, cell.read_heads)
+    for name in set(WORDS) & set(columns):
+        part = columns[name]
+        kernel[:, part] = np.tile(basis, (part.stop - part.start) // words)
     cell.interface.set_weights([kernel, *bias])
     dense = cell.controller.dense
     kernel, *bias = dense.get_weights()

@@ -77,7 +77,8 @@ class SAMCell(AccessCell):
 
         M   = (1 - e I_lra 1^T) M + w_w a^T,  e = alpha (1 - gamma)
 
-    and the write weights of a head count as an access only if they exceed 1/2 in sum.
+    With a `usage_threshold` that a nearly shut gate does not exceed, such as 0.1, the
+    write of such a step is no access either, and the next word goes to the same slot.
     Gradients flow through the words and weights, not through the choice of slots.
 
     In `keras.layers.RNN` the cell is a function of its states: a step costs a copy of
@@ -456,13 +457,6 @@ class SAMCell(AccessCell):
             they count.
         """
         reads = (-1, self.read_heads * self.reads_per_head)
-        if self.gated_erase:
-            by_head = tf.reshape(
-                write_weights, (-1, self.write_heads, self.writes_per_head)
-            )
-            writes = tf.reduce_sum(by_head, axis=-1, keepdims=True) > 0.5
-            by_head = tf.where(writes, by_head, 0.0)
-            write_weights = tf.reshape(by_head, tf.shape(write_weights))
         slots = tf.concat([write_slots, tf.reshape(read_slots, reads)], axis=-1)
         weights = tf.stop_gradient(
             tf.concat([write_weights, tf.reshape(read_weights, reads)], axis=-1)

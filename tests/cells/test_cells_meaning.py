@@ -684,15 +684,16 @@ def test_access_with_a_gated_erase_erases_no_more_than_it_writes(kind):
 def test_a_gated_erase_keeps_all_words_while_nothing_is_written():
     few = {"vectors": ITEMS[4], "write_gates": -3.0, "queries": ITEMS[1]}
     lost = {}
-    for gated in (True, False):
-        cell = access_cell("sam", gated_erase=gated)
+    for gated, threshold in ((True, 0.1), (True, 0.005), (False, 0.005)):
+        cell = access_cell("sam", gated_erase=gated, usage_threshold=threshold)
         state = start(cell, memory=ITEMS[:4])
         for _ in range(3):
             state = do(cell, state, **few)
-        kept = np.abs(state.memory[0] - ITEMS[:4]).max(axis=-1) < 1e-3
-        lost[gated] = int(np.sum(~kept))
-    # A gate that is nearly shut touches a single word, the same at each step.
-    assert lost == {True: 1, False: 3}
+        change = np.abs(state.memory[0] - ITEMS[:4]).max(axis=-1)
+        lost[gated, threshold] = [np.sum(change > small) for small in (1e-3, 0.5)]
+    # A gate that is nearly shut changes a little of a single word, the same at each
+    # step; below the threshold it counts as no access. Else of another word each time.
+    assert lost == {(True, 0.1): [1, 0], (True, 0.005): [3, 0], (False, 0.005): [3, 3]}
 
 
 @each_access_cell

@@ -210,8 +210,7 @@ def _run_example(
 
             # Usage.
             last_access = list(last_access)
-            counted = _counted(writes) if gated_erase else writes
-            for slot in _accessed(reads, counted, usage_threshold):
+            for slot in _accessed(reads, writes, usage_threshold):
                 last_access[slot] = time
             time += 1
             output = common.output_step(weights, h, read_vectors, clip_value)
@@ -285,11 +284,6 @@ def _erased(p, gated_erase):
     if gated_erase:
         return p["write_gates"] * (1.0 - p["interpolation_gates"])
     return np.ones(len(p["write_gates"]))
-
-
-def _counted(writes):
-    """The writes of the heads that write more than a half in all."""
-    return [write if sum(write.values()) > 0.5 else {} for write in writes]
 
 
 def _write(memory, writes, lra_slots, erased, write_vectors):
@@ -393,11 +387,7 @@ def _run_dense_example(
                 read_weights[head] = common.softmax(p["strengths"][head] * scores)
             read_vectors = read_weights @ memory
 
-            counted = write_weights
-            if gated_erase:
-                counts = np.sum(write_weights, axis=1, keepdims=True) > 0.5
-                counted = np.where(counts, write_weights, 0.0)
-            total = np.sum(counted, axis=0) + np.sum(read_weights, axis=0)
+            total = np.sum(write_weights, axis=0) + np.sum(read_weights, axis=0)
             last_access = np.where(total > usage_threshold, time, last_access)
             time += 1
             output = common.output_step(weights, h, read_vectors, clip_value)

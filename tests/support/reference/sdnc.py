@@ -147,8 +147,7 @@ def _run_example(
                     read_vectors[head] += weight * memory[slot]
 
             last_access = list(last_access)
-            counted = sam._counted(writes) if gated_erase else writes
-            for slot in sam._accessed(reads, counted, usage_threshold):
+            for slot in sam._accessed(reads, writes, usage_threshold):
                 last_access[slot] = time
             time += 1
             output = common.output_step(weights, h, read_vectors, clip_value)
