@@ -158,7 +158,6 @@ def run_settings(recipe, cell, seed):
         "images",
         "encoder",
         "interface_bias",
-        "associate",
         "key_value_start",
         "positions",
     )

@@ -39,8 +39,6 @@ sys.exit(0 if same else 1)
 """
 
 
-# The parts of an interface vector that are words: of what is written and what is asked.
-WORDS = ("vectors", "write_vector", "add", "queries", "read_keys", "keys")
 RECIPES = Path(__file__).resolve().parent / "recipes"
 
 
@@ -207,34 +205,6 @@ def set_interface_bias(cell, biases):
         part = columns[name]
         bias[part] = np.resize(biases[name], part.stop - part.start)
     layer.set_weights([*others, bias])
-
-
-def associate(cell, seed):
-    """Has a cell start as an associative memory, by its weights.
-
-    What a step writes is then alike to what a step of a similar input asks for, and
-    what was read goes into the next query and the next word: one step of thought
-    follows another association. A random start has to learn all that before it can
-    learn the task. The controller is a dense layer.
-
-    Args:
-        cell: A built cell of keras_sam with at least as many units as numbers in a
-            word.
-        seed: Integer.
-    """
-    rng = np.random.default_rng(seed)
-    kernel, *bias = cell.interface.get_weights()
-    units, words, columns = len(kernel), cell.word_size, cell.interface_columns
-    basis, _ = np.linalg.qr(rng.normal(size=(units, words)))
-    for name in set(WORDS) & set(columns):
-        part = columns[name]
-        kernel[:, part] = np.tile(basis, (part.stop - part.start) // words)
-    cell.interface.set_weights([kernel, *bias])
-    dense = cell.controller.dense
-    kernel, *bias = dense.get_weights()
-    reads = np.tile(basis, cell.read_heads).T / np.sqrt(cell.read_heads)
-    kernel[-len(reads) :] = reads
-    dense.set_weights([kernel, *bias])
 
 
 @contextlib.contextmanager
