@@ -543,6 +543,48 @@ def omniglot():
     return markdown(["cell", *columns, "training episodes"], rows)
 
 
+def mqar():
+    """The accuracy at the queries for each size of the test."""
+    runs = [load(path) for path in sorted(MODELS.glob("mqar_*/results.json"))]
+    runs += [load(path) for path in sorted(RESULTS.glob("mqar_seed_*.json"))]
+    runs += [load(path) for path in sorted(RESULTS.glob("mqar_peer_*.json"))]
+    sizes = [name for name in runs[0]["test"] if name != "accuracy"]
+    rows = [
+        [
+            cell_of(run).upper() if cell_of(run) != "attention" else "attention",
+            f"{run['state_size']:,}",
+            *(f"{run['test'][size]:.4f}" for size in sizes),
+            f"{run['test']['accuracy']:.4f}",
+            minutes(run),
+        ]
+        for run in runs
+    ]
+    return markdown(["model", "state", *sizes, "mean", "minutes"], rows)
+
+
+def mqar_long():
+    """Far longer sequences, and what attention would keep of them."""
+    columns = ["tokens", "pairs", "slots", "index", "accuracy", "us per token", "state"]
+    columns += ["attention: us per token", "attention: state"]
+    rows = [
+        [
+            f"{row['tokens']:,}",
+            f"{row['pairs']:,}",
+            f"{row['memory_slots']:,}",
+            row["index"],
+            f"{row['accuracy']:.4f}",
+            number(row["us_per_token"]),
+            f"{row['state_size']:,}",
+            number(row["attention_us_per_token"])
+            if "attention_us_per_token" in row
+            else "",
+            f"{row['attention_state_size']:,}",
+        ]
+        for row in stored("mqar_long")["rows"]
+    ]
+    return markdown(columns, rows)
+
+
 # The mean errors of 15 runs, in percent: Rae et al. 2016, their supplement's table.
 RAE = {
     "SDNC": [0.0, 7.1, 9.4, 0.1, 0.9, 0.1, 1.6, 0.5, 0.0, 0.3]
@@ -609,6 +651,8 @@ TABLES = {
         learned,
         omniglot,
         babi,
+        mqar,
+        mqar_long,
         traversal,
     )
 }

@@ -199,6 +199,7 @@ def usage_of(folder):
     # Here, because train.py imports this module.
     from babi import STORY
     from babi import USAGE as BABI
+    from mqar import USAGE as MQAR
     from omniglot import USAGE as OMNIGLOT
     from sequences import SequenceProblem
     from training import current_recipe
@@ -209,6 +210,8 @@ def usage_of(folder):
     recipe = current_recipe(results["recipe"])
     if recipe["task"] == "omniglot":
         return OMNIGLOT.format(folder=folder.name)
+    if recipe["task"] == "mqar":
+        return MQAR.format(folder=folder.name)
     if recipe["task"] == "babi":
         return BABI.format(folder=folder.name, story=STORY)
     return SequenceProblem(recipe, results["seed"]).usage(folder)

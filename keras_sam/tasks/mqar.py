@@ -180,7 +180,10 @@ def mqar_task(
     names, shares = list(sizes), np.array(counts) / np.sum(counts)
 
     def batch(rng, size):
-        return mqar_sequences(rng, batch_size, *size, vocabulary, power, random_fillers)
+        steps, pairs = size
+        return mqar_sequences(
+            rng, batch_size, steps, pairs, vocabulary, power, random_fillers
+        )
 
     def batches():
         rng = np.random.default_rng(seed)
