@@ -238,7 +238,7 @@ def draw(curve, path):
     axis.axhline(VALUE_BITS / 2, color="gray", linestyle=":", label="chance")
     axis.set_xlabel("minutes of training")
     axis.set_ylabel("wrong bits of 8 per value")
-    axis.legend(loc="lower left")
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     axis.set_title("SAM recalling values by key, gradients through all steps")
     figure.savefig(path, dpi=100)
     plt.close(figure)

@@ -190,6 +190,7 @@ class MqarProblem:
         self._embedding = recipe["embedding"]["units"]
         self._interface_bias = recipe.get("interface_bias", {})
         self._key_value_start = recipe.get("key_value_start", False)
+        self._test_slots = recipe.get("test", {}).get("memory_slots")
         part = stream.get("part", 1.0)
         self._sizes = {size: int(part * n) for size, n in MQAR_TRAINING.items()}
         self._sets = None
@@ -274,9 +275,7 @@ class MqarProblem:
 
     def results(self, model, recipe, smoke=False):
         """The accuracy at the queries of new sequences, for each size of the test."""
-        slots = recipe.get("test", {}).get("memory_slots")
-        if slots is not None and hasattr(memory_cell(model), "memory_slots"):
-            model = keras_sam.resize_memory(model, slots)
+        model = self._with_test_memory(model)
         sizes = {size: 16 if smoke else count for size, count in MQAR_TEST.items()}
         results = {}
         for fillers in (True, False):
@@ -292,6 +291,11 @@ class MqarProblem:
         results["state_size"] = state_size(model, steps)
         return results
 
+    def _with_test_memory(self, model):
+        if self._test_slots is None or not hasattr(memory_cell(model), "memory_slots"):
+            return model
+        return keras_sam.resize_memory(model, self._test_slots)
+
     def _accuracy(self, model, tokens, queries, answers):
         right, count = 0, max(1, self.tokens // tokens.shape[1])
         for start in range(0, len(tokens), count):
@@ -303,6 +307,7 @@ class MqarProblem:
 
     def export(self, model, output):
         """A SavedModel in `output/1` from tokens to predictions of the same steps."""
+        model = self._with_test_memory(model)
         inner = keras.Model(model.input["tokens"], model.get_layer("outputs").output)
         archive = keras.export.ExportArchive()
         archive.track(model)
