@@ -34,6 +34,7 @@ DOCUMENTS = (
     PAGES / "results" / "copy.md",
     PAGES / "results" / "graphs.md",
     PAGES / "results" / "long.md",
+    PAGES / "results" / "mqar.md",
     PAGES / "results" / "omniglot.md",
     PAGES / "results" / "babi.md",
     PAGES / "results" / "recall.md",

@@ -185,7 +185,6 @@ class MqarProblem:
         self.seed = seed
         stream = recipe["stream"]
         self.tokens = stream["tokens_per_batch"]
-        self.batch_size = self.tokens // 64  # of the shortest sequences
         self._fillers = stream.get("random_fillers", True)
         self._embedding = recipe["embedding"]["units"]
         self._interface_bias = recipe.get("interface_bias", {})
@@ -194,6 +193,11 @@ class MqarProblem:
         part = stream.get("part", 1.0)
         self._sizes = {size: int(part * n) for size, n in MQAR_TRAINING.items()}
         self._sets = None
+        batches = sum(
+            count // (self.tokens // steps) for (steps, _), count in self._sizes.items()
+        )
+        # On average: shorter sequences come in larger batches.
+        self.batch_size = round(sum(self._sizes.values()) / batches)
 
     def training_data(self, steps, epoch=0):
         """The training set again and again, in another order each time."""
