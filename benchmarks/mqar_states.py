@@ -2,9 +2,10 @@
 
     python benchmarks/mqar_states.py
 
-A filled point is a model of saved_models/mqar_*, by the mean of its accuracies at the
-seven sizes of the test. A hollow point was published: it was read off the plot of
-https://github.com/HazyResearch/zoology (experiments/arxiv24_based_figure2).
+A star is a model of ours, of saved_models/mqar_* or results/mqar_peer_*.json, by the
+mean of its accuracies at the seven sizes of the test. A hollow point was published: it
+was read off the plot of https://github.com/HazyResearch/zoology
+(experiments/arxiv24_based_figure2).
 
 Writes benchmarks/results/mqar_states.png.
 """
@@ -33,11 +34,11 @@ PUBLISHED = {
 
 
 def ours():
-    """From the name of a stored model to its results."""
-    return {
-        path.parent.name: json.loads(path.read_text())
-        for path in sorted((ROOT / "saved_models").glob("mqar_*/results.json"))
-    }
+    """From the name of a model to its results."""
+    paths = sorted((ROOT / "saved_models").glob("mqar_*/results.json"))
+    paths += sorted(PICTURE.parent.glob("mqar_peer_*.json"))
+    runs = [json.loads(path.read_text()) for path in paths]
+    return {f"{run['cell']} (ours)": run for run in runs}
 
 
 def main():
