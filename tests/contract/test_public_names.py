@@ -9,7 +9,7 @@ import keras_sam
 CELLS = ["NTM", "DNC", "DAM", "SAM", "SDNC", "MANN"]
 TASKS = [
     *("associative_recall", "copy", "dynamic_ngrams", "family_tree", "inference"),
-    "omniglot",
+    *("mqar", "omniglot"),
     *("order_recall", "priority_sort", "repeat_copy", "shortest_path", "traversal"),
 ]
 NAMES = {
@@ -36,6 +36,7 @@ NAMES = {
         *(f"{task}_task" for task in TASKS),
         *(f"{task}_sequences" for task in TASKS),
         *("Lesson", "RELATIONS", "underground", "optimal_ngrams", "lstm_baseline"),
+        *("MQAR_TEST", "MQAR_TRAINING"),
         *("INFERENCE_LESSONS", "SHORTEST_PATH_LESSONS", "TRAVERSAL_LESSONS"),
     ],
     "callbacks": [
