@@ -150,21 +150,23 @@ def key_value_start(cell, width, seed):
     network has to learn when to write, and what to say of what it reads.
 
     Args:
-        cell: A built cell with a dense controller of at least `2 * width` units.
+        cell: A built cell with a dense controller. Half of the units see the token, and
+            half the one before.
         width: Integer, of a token.
         seed: Integer.
     """
     rng = np.random.default_rng(seed)
     kernel, *bias = cell.controller.dense.get_weights()
-    now, before = slice(0, width), slice(width, 2 * width)
-    kernel[: 2 * width, : 2 * width] *= 0.1
-    random = rng.normal(size=(width, width)) / np.sqrt(width)
-    for part in (now, before):
-        kernel[part, part] += random
+    half = kernel.shape[1] // 2
+    now, before = slice(0, half), slice(half, 2 * half)
+    kernel[: 2 * width] *= 0.1
+    random = rng.normal(size=(width, half)) / np.sqrt(width)
+    kernel[:width, now] += random
+    kernel[width : 2 * width, before] += random
     cell.controller.dense.set_weights([kernel, *bias])
 
     kernel, *bias = cell.interface.get_weights()
-    f, g = rng.normal(size=(2, width, cell.word_size)) / np.sqrt(width)
+    f, g = rng.normal(size=(2, half, cell.word_size)) / np.sqrt(half)
     columns = cell.interface_columns
     kernel[:, columns["queries"]] *= 0.1
     kernel[:, columns["vectors"]] *= 0.1
