@@ -547,7 +547,6 @@ def omniglot():
 def mqar():
     """The accuracy at the queries for each size of the test."""
     runs = [load(path) for path in sorted(MODELS.glob("mqar_*/results.json"))]
-    runs += [load(path) for path in sorted(RESULTS.glob("mqar_seed_*.json"))]
     runs += [load(path) for path in sorted(RESULTS.glob("mqar_peer_*.json"))]
     sizes = [name for name in runs[0]["test"] if name != "accuracy"]
     rows = [

@@ -9,7 +9,7 @@ import griffe
 
 CALL_ARGUMENTS = "Call arguments:"
 # An argument, or several, in a section of a docstring.
-ARGUMENT = re.compile(r"(    )([a-z_]+(?:, [a-z_]+)*): ")
+ARGUMENT = re.compile(r"    ([a-z_]+(?:, [a-z_]+)*): ")
 
 
 def fenced(text):
@@ -37,7 +37,7 @@ def listed(text):
             continue
         inside = inside and (not line or line.startswith("    "))
         if inside:
-            line = ARGUMENT.sub(r"- `\2`: ", line) if ARGUMENT.match(line) else line[4:]
+            line = ARGUMENT.sub(r"- `\1`: ", line) if ARGUMENT.match(line) else line[4:]
         lines.append(line)
     return "\n".join(lines)
 

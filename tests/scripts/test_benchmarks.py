@@ -136,6 +136,10 @@ def test_tables_say_what_did_not_run(monkeypatch):
     }
     monkeypatch.setattr(tables, "stored", lambda name: results)
     assert "does not run: RuntimeError: out of memory" in tables.peers()
+    results["time"]["torch NTM, 1,048,576 words"]["error"] = (
+        "RuntimeError: you tried to allocate 17179869184 bytes. Error code 12"
+    )
+    assert "does not run: no memory for 16 GiB |" in tables.peers()
     assert "| torch NTM, 262,144 words | 4 | 3 (3 to 3) | 6 |" in tables.peers()
     # Four times the words, 24 times SAM's step.
     assert "| pytorch-ntm | 262,144 | 12 | 24 |" in tables.extrapolated()
@@ -187,6 +191,17 @@ def test_task_error_smoke(tmp_path):
         rows = results[name]["rows"]
         assert [row["index"] for row in rows] == ["exact", "lsh"]
         assert all(row["wrong_bits"] == 0.0 for row in rows)
+
+
+@pytest.mark.slow
+def test_mqar_long_smoke(tmp_path):
+    output = tmp_path / "results.json"
+    run_script("benchmarks/mqar_long.py", "--smoke", "--output", output)
+    rows = json.loads(output.read_text())["rows"]
+    assert [row["index"] for row in rows] == ["exact", "lsh"]
+    for row in rows:
+        assert row["accuracy"] == 1.0 and row["us_per_token"] > 0
+        assert row["attention_state_size"] == 2 * 2 * 64 * row["tokens"]
 
 
 @pytest.mark.slow

@@ -101,17 +101,30 @@ def test_train_smoke_is_resumed_and_exports(tmp_path):
     assert not (tmp_path / "backup").exists()
 
 
-@pytest.mark.slow
-def test_babi_smoke_is_resumed_and_answers_text(tmp_path, monkeypatch):
-    write_babi(tmp_path / "files", but=["qa3_train.txt"])
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
-    options = ("--smoke", "--task", "babi", "--cell", "ntm")
-    options += ("--data", tmp_path / "files", "--output", tmp_path / "run")
+def train_with_a_stop(folder, *options):
+    """Output and results of a small training that is stopped and goes on."""
+    options = ("--smoke", *options, "--output", folder)
     run_script("examples/train.py", *options, "--stop-after", "1")
     output = run_script("examples/train.py", *options)
     assert "Epoch 2/2" in output and "Epoch 1/2" not in output
     assert "SavedModel in a new process:" in output
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    return output, json.loads((folder / "results.json").read_text())
+
+
+def run_usage(folder, monkeypatch):
+    """Runs what the card of a trained model shows, from the folder above."""
+    usage = (folder / "README.md").read_text()
+    code = re.search("```python\n(.*?)```", usage, re.DOTALL)[1]
+    monkeypatch.chdir(folder.parent)
+    exec(code, {})
+
+
+@pytest.mark.slow
+def test_babi_smoke_is_resumed_and_answers_text(tmp_path, monkeypatch):
+    write_babi(tmp_path / "files", but=["qa3_train.txt"])
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
+    options = ("--task", "babi", "--cell", "ntm", "--data", tmp_path / "files")
+    _, results = train_with_a_stop(tmp_path / "run", *options)
     errors = results["test"]["errors"]
     assert sorted(map(int, errors)) == [*range(1, 21)]
     np.testing.assert_allclose(results["test"]["error"], np.mean([*errors.values()]))
@@ -119,34 +132,16 @@ def test_babi_smoke_is_resumed_and_answers_text(tmp_path, monkeypatch):
     # The first lesson has one task.
     errors = [name for name in results["curve"][0] if "error_task" in name]
     assert errors == ["validation_error_task_1"]
-    usage = (tmp_path / "run" / "README.md").read_text()
-    code = re.search("```python\n(.*?)```", usage, re.DOTALL)[1]
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})
+    run_usage(tmp_path / "run", monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", ["sam", "sdnc", "lstm", "attention"])
 def test_mqar_smoke_is_resumed_and_predicts_tokens(cell, tmp_path, monkeypatch):
-    options = (
-        "--smoke",
-        "--task",
-        "mqar",
-        "--cell",
-        cell,
-        "--output",
-        tmp_path / "run",
-    )
-    run_script("examples/train.py", *options, "--stop-after", "1")
-    output = run_script("examples/train.py", *options)
-    assert "Epoch 2/2" in output and "Epoch 1/2" not in output
-    assert "SavedModel in a new process:" in output
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    options = ("--task", "mqar", "--cell", cell)
+    _, results = train_with_a_stop(tmp_path / "run", *options)
     assert 0.0 <= results["test"]["1024, 256"] <= 1.0
-    usage = (tmp_path / "run" / "README.md").read_text()
-    code = re.search("```python\n(.*?)```", usage, re.DOTALL)[1]
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})
+    run_usage(tmp_path / "run", monkeypatch)
 
 
 def test_the_training_set_of_mqar_is_that_of_each_epoch(import_example):
@@ -182,16 +177,15 @@ def test_the_training_set_of_mqar_is_that_of_each_epoch(import_example):
 
 def test_a_key_value_start_finds_the_value_of_a_key(import_example):
     mqar = import_example("mqar")
-    recipe = tomllib.loads((EXAMPLES / "recipes" / "mqar.toml").read_text())
-    layer = {k: v for k, v in recipe["layer"].items() if not isinstance(v, dict)}
-    layer |= recipe["layer"]["sam"] | {"jit_compile": False}
-    problem = mqar.MqarProblem(recipe, seed=0)
+    recipe = import_example("training").read_recipe(
+        EXAMPLES / "recipes" / "mqar.toml", "sam", layer={"jit_compile": False}
+    )
     tokens, queries, _ = mqar.make_sequences({(64, 4): 16}, 0)[64, 4]
     found = {}
     for start in (True, False):
-        problem._key_value_start = start
+        problem = mqar.MqarProblem({**recipe, "key_value_start": start}, seed=0)
         keras.utils.set_random_seed(0)
-        model = problem.make_model("sam", layer)
+        model = problem.make_model("sam", recipe["layer"])
         memory = model.get_layer("memory")
         features = keras.Model(model.inputs, memory.input)
         trace = memory.trace(features({"tokens": tokens, "queries": queries}))
@@ -227,18 +221,11 @@ def write_omniglot(folder, characters=24, drawings=4):
 @pytest.mark.parametrize("recipe", ["omniglot", "omniglot_encoder"])
 def test_omniglot_smoke_is_resumed_and_takes_drawings(recipe, tmp_path, monkeypatch):
     write_omniglot(tmp_path)
-    options = ("--smoke", "--recipe", EXAMPLES / "recipes" / f"{recipe}.toml")
-    options += ("--data", tmp_path, "--output", tmp_path / "run")
-    run_script("examples/train.py", *options, "--stop-after", "1")
-    output = run_script("examples/train.py", *options)
-    assert "Epoch 2/2" in output
+    options = ("--recipe", EXAMPLES / "recipes" / f"{recipe}.toml", "--data", tmp_path)
+    output, results = train_with_a_stop(tmp_path / "run", *options)
     assert "SavedModel in a new process: probabilities of (2, 3, 5)" in output
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert 0.0 <= results["test"]["instance 10"] <= 1.0
-    usage = (tmp_path / "run" / "README.md").read_text()
-    code = re.search("```python\n(.*?)```", usage, re.DOTALL)[1]
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})
+    run_usage(tmp_path / "run", monkeypatch)
 
 
 def test_missing_data_is_named(tmp_path):
@@ -303,6 +290,18 @@ def test_committed_babi_model_answers_a_story(import_example):
         text=True,
     )
     assert run.stdout.split()[-1] == "bathroom"
+
+
+def test_committed_mqar_model_answers_the_keys(import_example):
+    check = import_example("mqar").CHECK_EXPORT
+    folder = ROOT / "saved_models" / "mqar_sam" / "1"
+    run = subprocess.run(
+        [sys.executable, "-c", check, str(folder)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "[7754 5002]" in run.stdout
 
 
 def test_sentences_read_are_those_that_were_written(import_example):
