@@ -27,7 +27,8 @@ class Client(locust.FastHttpUser):
         ) as reply:
             if reply.status_code != 200:
                 reply.failure(f"{reply.status_code}: {reply.text}")
-            elif not np.array_equal(
-                np.float32(reply.json()["outputs"]), ANSWERS[which]
-            ):
-                reply.failure("wrong answer")
+            else:
+                outputs = np.float32(reply.json()["outputs"])
+                # Requests that are answered together differ in the last bits.
+                if not np.allclose(outputs, ANSWERS[which], rtol=0.0, atol=1e-5):
+                    reply.failure("wrong answer")

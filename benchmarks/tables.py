@@ -356,6 +356,28 @@ def load_of_server():
     return markdown(columns, rows)
 
 
+def attacks_on_server():
+    results = stored("serving_attack")
+    rows = [
+        [
+            each["attack"].replace("_", " "),
+            number(each["milliseconds_without"]),
+            number(each["milliseconds_under_attack"]),
+            f"{each['times_as_long']:.1f}",
+            number(each["mib_more"]),
+        ]
+        for each in results["attacks"]
+    ]
+    columns = [
+        "attack",
+        "median without, ms",
+        "median under attack, ms",
+        "times as long",
+        "more memory, MiB",
+    ]
+    return markdown(columns, rows)
+
+
 def dense():
     rows = [
         [name, number(each["ms_per_step"]), " to ".join(map(number, each["range"]))]
@@ -640,6 +662,7 @@ TABLES = {
         strengths,
         frozen,
         load_of_server,
+        attacks_on_server,
         longer,
         order_recall,
         recall_curriculum,

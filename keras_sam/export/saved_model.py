@@ -285,6 +285,21 @@ def _checked(name, spec, values):
     return tf.debugging.check_numerics(values, f"`{name}` must be finite numbers")
 
 
+def _checked_state(name, values, sequences):
+    """The values, if they are numbers, for each of so many sequences."""
+    checks = [
+        _require(
+            tf.shape(values)[0] == sequences,
+            f"`{name}` must hold a state for each sequence of the chunk",
+        )
+    ]
+    if values.dtype.is_floating:
+        numbers = tf.reduce_all(tf.math.is_finite(values))
+        checks.append(_require(numbers, f"`{name}` must be finite numbers"))
+    with tf.control_dependencies(checks):
+        return tf.identity(values)
+
+
 def _require(condition, message):
     return tf.debugging.Assert(condition, [message])
 
@@ -310,8 +325,12 @@ def _stepwise(call, inputs, streams):
         return flat(_initial_states(streams, batch_size))
 
     def step(**values):
+        sequences = tf.shape(values[next(iter(inputs))])[0]
         states = {
-            name: {field: values[key] for field, key in keys.items()}
+            name: {
+                field: _checked_state(key, values[key], sequences)
+                for field, key in keys.items()
+            }
             for name, keys in fields.items()
         }
         outputs, last = call(values, streams, states)
@@ -338,7 +357,7 @@ def _streamed(call, inputs, streams, whole):
     except ValueError as error:
         raise _cannot_stream(error) from error
     except tf.errors.InvalidArgumentError as error:
-        raise _cannot_stream("chunks of a few steps fail, see above") from error
+        raise _cannot_stream(f"chunks of a few steps fail: {error.message}") from error
     if not same:
         raise _cannot_stream(
             "chunks of a sequence gave other outputs than the whole: a layer looks "

@@ -174,6 +174,27 @@ def test_what_cannot_be_answered_is_refused(name, served):
     np.testing.assert_array_equal(whole(inputs=tf.constant(good))["outputs"], before)
 
 
+@pytest.mark.parametrize("name", ["ntm_lstm", "sam_lsh", "sdnc_lstm", "stacked"])
+def test_states_of_other_sequences_and_what_is_no_number_are_refused(name, served):
+    initial_state, step = (
+        signature(served, name, which) for which in ("initial_state", "step")
+    )
+    chunk = tf.constant(random_inputs(2))
+    good, other = (initial_state(batch_size=tf.constant(size)) for size in (2, 3))
+    for field, value in good.items():
+        message = f"`{field}` must hold a state for each sequence of the chunk"
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            step(inputs=chunk, **(good | {field: other[field]}))
+        if not value.dtype.is_floating or not tf.size(value):
+            continue
+        for number in (np.nan, np.inf):
+            bad = tf.concat([value[:1], tf.fill(value[1:].shape, number)], axis=0)
+            with pytest.raises(
+                tf.errors.InvalidArgumentError, match=f"`{field}` .*fin"
+            ):
+                step(inputs=chunk, **(good | {field: tf.cast(bad, value.dtype)}))
+
+
 @pytest.mark.parametrize("name", ["ntm_lstm", "sam_lstm", "sam_lsh"])
 def test_requests_at_the_same_time_do_not_disturb_each_other(name, served):
     whole = signature(served, name)

@@ -638,7 +638,7 @@ BRIEF = {"EPOCHS": 1, "BATCH": 6}
         ("stream", {"SLOTS": 2**12, "CHUNK": 64, "CHUNKS": 3}, None, 0, "parcel .*: s"),
     ],
 )
-@pytest.mark.slow_rows("babi-*", "omniglot-*", "stream-*")
+@pytest.mark.slow
 def test_notebooks(name, values, files, pictures, prints, tmp_path, monkeypatch):
     # Their own checks are in them. Kernels choose where pictures go.
     monkeypatch.delenv("MPLBACKEND", raising=False)

@@ -1,11 +1,15 @@
 """The example server: TensorFlow Serving's form, sessions, and requests gone wrong."""
 
-import importlib.util
+import asyncio
+import contextlib
+import functools
+import importlib
 import json
 import socket
 import subprocess
 import sys
-import time
+import threading
+import types
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +18,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import uvicorn
 from fastapi.testclient import TestClient
-from running import ROOT
+from running import ROOT, run_script
 
 import keras_sam
 
@@ -23,18 +28,11 @@ COPY_NTM = ROOT / "saved_models" / "copy_ntm"
 MODEL = "/v1/models/copy_ntm"
 
 
-def load_example(name):
-    spec = importlib.util.spec_from_file_location(
-        name, ROOT / "examples" / f"{name}.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def serve():
-    return load_example("serve")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "examples")
+        yield importlib.import_module("serve")
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +210,8 @@ def test_wrong_sessions(client):
 
 def test_sessions_expire_and_are_bounded(serve, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(serve.time, "monotonic", lambda: now[0])
+    clock = types.SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("server.sessions.time", clock)
     app = serve.make_app(COPY_NTM, session_seconds=60, max_sessions=2)
     with TestClient(app) as client:
         sessions = [open_session(client) for _ in range(2)]
@@ -227,38 +226,232 @@ def test_sessions_expire_and_are_bounded(serve, monkeypatch):
         assert client.post(f"{MODEL}/sessions", json={}).is_success
 
 
-def test_requests_at_the_same_time(client, signatures):
-    requests = [random_bits(1 + n % 7, 1 + n % 3, seed=n) for n in range(40)]
+def test_requests_at_the_same_time(client, signatures, monkeypatch, serve):
+    """They are answered by few calls: padded, and cut apart again."""
+    calls, call = [], serve.Servable.call
+
+    def counted(servable, question):
+        calls.append(question.sequences)
+        return call(servable, question)
+
+    monkeypatch.setattr(serve.Servable, "call", counted)
+    requests = [random_bits(1 + n % 17, 1 + n % 3, seed=n) for n in range(40)]
     expected = [expected_outputs(signatures, inputs) for inputs in requests]
 
     def ask(inputs):
         reply = client.post(f"{MODEL}:predict", json={"inputs": inputs.tolist()})
         return np.float32(reply.json()["outputs"])
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(20) as pool:
         for got, one in zip(pool.map(ask, requests), expected, strict=True):
-            np.testing.assert_array_equal(got, one)
+            np.testing.assert_allclose(got, one, atol=1e-5)
+    assert len(calls) < 40 and sum(calls) == sum(map(len, requests))
 
 
-def test_first_requests_wait_until_one_has_prepared_the_model(serve, monkeypatch):
-    servable = serve.Servable(COPY_NTM, max_batch=256)
-    signature, times = servable.signature("serving_default"), []
+def test_what_may_look_ahead_is_answered_with_its_like_alone(serve, tmp_path):
+    small_model(tmp_path / "m", streaming=False)
+    servable = serve.Servable(tmp_path / "m")
+    groups = [
+        servable.group(servable.read({"inputs": np.zeros((1, steps, 2)).tolist()}))
+        for steps in (3, 3, 4)
+    ]
+    assert groups[0] == groups[1] and groups[0].key != groups[2].key
 
-    def slow(**tensors):
-        start = time.monotonic()
-        time.sleep(0.2)
-        outputs = signature(**tensors)
-        times.append((start, time.monotonic()))
-        return outputs
 
-    slow.structured_input_signature = signature.structured_input_signature
-    monkeypatch.setattr(servable, "_signatures", {"serving_default": slow})
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(servable.predict, [{"inputs": GOOD}] * 8))
-    first, *others = sorted(times)
-    assert len(others) == 7 and all(start >= first[1] for start, _ in others)
-    # Those after it do not wait for each other.
-    assert others[1][0] < others[0][1]
+def test_states_have_a_limit_in_bytes(serve):
+    # A quarter of a MiB for a request, half a MiB for all sessions together.
+    with TestClient(serve.make_app(COPY_NTM, memory_mib=1)) as client:
+        reply = client.post(f"{MODEL}:predict", json={"inputs": GOOD * 200})
+        assert reply.status_code == 400
+        assert "at most 262144 bytes" in reply.json()["error"]
+        sessions, statuses = [], set()
+        while len(statuses) < 2:
+            reply = client.post(f"{MODEL}/sessions", json={"batch_size": 10})
+            statuses.add(reply.status_code)
+            sessions.append(reply.json())
+        assert statuses == {200, 429}
+        assert "all sessions have 524288" in sessions[-1]["error"]
+        # The end of a session makes room.
+        client.delete(f"{MODEL}/sessions/{sessions[0]['session']}")
+        assert client.post(f"{MODEL}/sessions", json={"batch_size": 10}).is_success
+
+
+def test_a_request_has_a_limit_in_steps(serve):
+    with TestClient(serve.make_app(COPY_NTM, max_work=20)) as client:
+        session = open_session(client)
+        body = {"inputs": random_bits(7, 3).tolist()}
+        message = "at most 20 steps, of all sequences together"
+        reply = client.post(f"{MODEL}:predict", json=body)
+        assert reply.status_code == 400 and message in reply.json()["error"]
+        body = {"inputs": random_bits(21).tolist()}
+        reply = client.post(f"{session}:step", json=body)
+        assert reply.status_code == 400 and message in reply.json()["error"]
+        body = {"inputs": random_bits(20).tolist()}
+        assert client.post(f"{session}:step", json=body).is_success
+
+
+def test_the_pages_of_fastapi_are_not_served(client):
+    for path in ("/docs", "/redoc", "/openapi.json"):
+        assert client.get(path).status_code == 404
+
+
+def small_model(folder, weight=0.1, **options):
+    layer = keras_sam.NTM(4, memory_slots=5, return_sequences=True)
+    model = keras.Sequential([keras.Input((None, 2)), layer])
+    model.set_weights([np.full(w.shape, weight) for w in model.get_weights()])
+    return keras_sam.export_saved_model(model, folder, **options)
+
+
+def test_a_version_without_a_model_is_passed_over(serve, tmp_path):
+    small_model(tmp_path / "m")
+    (tmp_path / "m" / "7").mkdir()
+    with TestClient(serve.make_app(tmp_path / "m")) as client:
+        (state,) = client.get("/v1/models/m").json()["model_version_status"]
+        assert state["version"] == "1"
+    with pytest.raises(SystemExit, match="No version of a model"):
+        serve.make_app(tmp_path)
+
+
+def test_a_name_that_is_a_pattern_is_refused(serve, tmp_path):
+    with pytest.raises(SystemExit, match=r"--name must be .* Received: 'a\{b\}'"):
+        serve.make_app(tmp_path / "a{b}")
+
+
+def test_answers_that_are_no_numbers_are_an_error(serve, tmp_path):
+    small_model(tmp_path / "m", weight=np.nan, streaming=False)
+    with TestClient(serve.make_app(tmp_path / "m")) as client:
+        reply = client.post("/v1/models/m:predict", json={"inputs": [[[1.0, 2.0]]]})
+        assert reply.status_code == 500
+        assert "numbers that are not finite" in reply.json()["error"]
+
+
+def test_a_session_has_few_requests_waiting(serve, client, monkeypatch):
+    session, may_end = open_session(client), threading.Event()
+    call = serve.Servable.call
+
+    def slow(servable, question):
+        may_end.wait()
+        return call(servable, question)
+
+    monkeypatch.setattr(serve.Servable, "call", slow)
+    body = {"inputs": GOOD}
+    with ThreadPoolExecutor(8) as pool:
+        ask = functools.partial(client.post, f"{session}:step", json=body)
+        replies = [pool.submit(ask) for _ in range(6)]
+        # While they wait for the session they take none of the server's two threads.
+        refused = client.post(f"{MODEL}/sessions/guess:step", json=body)
+        assert refused.status_code == 404
+        while sum(reply.done() for reply in replies) < 2:
+            pass
+        may_end.set()
+    statuses = sorted(reply.result().status_code for reply in replies)
+    assert statuses == [200] * 4 + [429] * 2
+
+
+class Turns:
+    """Runs calls of clients by `Workers`, each as long as it is told to."""
+
+    def __init__(self, workers):
+        self.workers, self.started, self.may_end = workers, [], {}
+
+    def ask(self, client, name, seconds=0.0, group=None):
+        self.may_end[name] = threading.Event()
+
+        def function(names):
+            self.started.extend(names)
+            self.may_end[name].wait()
+            return names
+
+        run = self.workers.run(client, seconds, function, name, group)
+        return asyncio.create_task(run)
+
+    async def wait_for(self, *names):
+        async with asyncio.timeout(5):
+            while set(self.started) != set(names):
+                await asyncio.sleep(0)
+
+
+def test_clients_take_turns(serve):
+    async def main():
+        turns = Turns(serve.Workers(threads=2))
+        tasks = [turns.ask("busy", f"busy_{i}") for i in range(6)]
+        tasks.append(turns.ask("other", "other"))
+        await turns.wait_for("busy_0", "busy_1")
+        turns.may_end["busy_0"].set()
+        # Before the four that have waited longer.
+        await turns.wait_for("busy_0", "busy_1", "other")
+        for event in turns.may_end.values():
+            event.set()
+        assert await asyncio.gather(*tasks) == [*turns.may_end]
+
+    asyncio.run(main())
+
+
+def test_long_calls_leave_a_thread_to_short_ones(serve):
+    async def main():
+        turns = Turns(serve.Workers(threads=2, long=0.05))
+        tasks = [turns.ask(f"client_{i}", f"long_{i}", 1.0) for i in range(3)]
+        await turns.wait_for("long_0")
+        tasks.append(turns.ask("other", "short"))
+        await turns.wait_for("long_0", "short")
+        turns.may_end["short"].set()
+        await tasks[-1]
+        assert turns.started == ["long_0", "short"]
+        for event in turns.may_end.values():
+            event.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+
+
+def test_who_waits_may_leave_and_few_of_a_client_wait(serve):
+    async def main():
+        turns = Turns(serve.Workers(threads=2, waiting=2))
+        tasks = [turns.ask("client", i) for i in range(4)]
+        await turns.wait_for(0, 1)
+        with pytest.raises(serve.RequestError, match="2 of your requests wait"):
+            await turns.ask("client", "refused")
+        tasks[2].cancel()
+        await asyncio.sleep(0)
+        turns.may_end[0].set()
+        await turns.wait_for(0, 1, 3)
+        for event in turns.may_end.values():
+            event.set()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert done[:2] + done[3:] == [0, 1, 3]
+
+    asyncio.run(main())
+
+
+def test_calls_of_a_group_are_made_together(serve):
+    workers = importlib.import_module("server.workers")
+
+    async def main():
+        turns = Turns(serve.Workers(threads=2))
+        tasks = [turns.ask("client", name) for name in ("first", "second")]
+        await turns.wait_for("first", "second")
+        groups = [("a", 1), ("a", 2), ("b", 1), None, ("a", 2), ("a", 1)]
+        for i, group in enumerate(groups):
+            group = group and workers.Group(*group, most=4)
+            tasks.append(turns.ask(f"client_{i}", f"call_{i}", group=group))
+        turns.may_end["first"].set()
+        # Those of key "a" with a size of 4 in all; the fifth has no room.
+        await turns.wait_for("first", "second", "call_0", "call_1", "call_5")
+        for event in turns.may_end.values():
+            event.set()
+        assert await asyncio.gather(*tasks) == [*turns.may_end]
+
+    asyncio.run(main())
+
+
+def test_an_error_is_its_own_callers(serve):
+    async def main():
+        workers = serve.Workers()
+        with pytest.raises(ZeroDivisionError):
+            await workers.run("client", 0.0, lambda x: 1 // 0, None)
+        assert await workers.run("client", 0.0, lambda x: [3], None) == 3
+
+    asyncio.run(main())
 
 
 def test_several_inputs_and_outputs_in_rows(serve, tmp_path):
@@ -284,6 +477,51 @@ def test_knows_the_operations_of_scann():
     code += "; assert ops.get('Scann>TensorsToScann'), 'not registered'"
     command = [sys.executable, "-c", code]
     subprocess.run(command, cwd=ROOT / "examples", check=True)
+
+
+@pytest.mark.parametrize("whole_before", [False, True])
+@pytest.mark.parametrize(
+    "half",
+    [b"POST /v1/mod", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"],
+)
+def test_half_a_request_is_not_waited_for(half, whole_before, serve):
+    async def main():
+        protocol = serve.limited_protocol(seconds=0.2, most=2)
+        config = uvicorn.Config(serve.make_app(COPY_NTM), port=0, http=protocol)
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        address = server.servers[0].sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*address)
+        if whole_before:
+            writer.write(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"404" in await reader.read(1000)
+        writer.write(half)
+        # Before uvicorn's own five seconds, for a client that sends nothing.
+        async with asyncio.timeout(3):
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+        # Others are closed at once.
+        three = [await asyncio.open_connection(*address) for _ in range(3)]
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionResetError):
+                assert await three[2][0].read() == b""
+        server.should_exit = True
+        await serving
+
+    asyncio.run(main())
+
+
+def test_attacks_are_survived(tmp_path):
+    attacks = "half_heads,steps_of_one_session,leaves_at_once,garbage"
+    options = ["--attacks", attacks, "--seconds", "1", "--output", tmp_path / "out"]
+    # No status 500, no traceback, and no client that is not answered: it checks them.
+    run_script("benchmarks/serving_attack.py", *options)
+    results = json.loads((tmp_path / "out").read_text())
+    refused = {row["attack"]: set(row["attackers_got"]) for row in results["attacks"]}
+    assert {"400", "404", "405"} <= refused["garbage"]
+    assert "429" in refused["steps_of_one_session"]
 
 
 def test_example_and_its_client():

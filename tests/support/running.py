@@ -1,5 +1,6 @@
 """Scripts run as a user runs them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,11 @@ def run_script(path, *arguments, status=0):
 
     With another `status` it has to end with that one, and what it prints is the error.
     """
+    # A script trains: code that conftest.py has compiled in a hurry takes longer.
+    environment = {key: os.environ[key] for key in os.environ.keys() - {"XLA_FLAGS"}}
     run = subprocess.run(
         [sys.executable, ROOT / path, *arguments],
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
