@@ -148,11 +148,24 @@ def provenance():
     arguments[0] = f"benchmarks/{Path(sys.argv[0]).name}"
     return {
         "command": shlex.join(["python", *arguments]),
+        "commit": commit(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "tensorflow": importlib.metadata.version("tensorflow"),
         "keras": importlib.metadata.version("keras"),
     }
+
+
+def commit():
+    """The commit of the code, or None outside of a checkout."""
+    run = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.stdout.strip() or None
 
 
 def load(path):
