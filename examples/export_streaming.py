@@ -4,7 +4,8 @@ Takes models that examples/train.py left, rebuilds them from their recipe and we
 and writes what keras_sam.export_saved_model makes of them as the version after.
 Version 2 of these two was written so:
 
-    python examples/export_streaming.py saved_models/copy_ntm saved_models/copy_sam
+    python examples/export_streaming.py --jit-compile saved_models/copy_ntm
+    python examples/export_streaming.py saved_models/copy_sam
 """
 
 import argparse
@@ -21,12 +22,16 @@ def main():
     )
     parser.add_argument("folders", type=Path, nargs="+", help="of the models")
     parser.add_argument("--version", type=int, help="default: the one after the last")
+    parser.add_argument("--jit-compile", action="store_true", help="`compiled` as well")
     parser.add_argument("--output", type=Path, help="default: the models' own folders")
     arguments = parser.parse_args()
     for folder in arguments.folders:
         output = arguments.output / folder.name if arguments.output else folder
         model = trained_model(folder)
-        print(keras_sam.export_saved_model(model, output, arguments.version))
+        folder = keras_sam.export_saved_model(
+            model, output, arguments.version, jit_compile=arguments.jit_compile
+        )
+        print(folder)
 
 
 if __name__ == "__main__":

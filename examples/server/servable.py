@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import time
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,9 @@ STATUS_OF = {
 MOST_TOGETHER = 32
 # So many sequences take about as long as one.
 AT_ONCE = 8
+# What a batch is filled up to for a program that XLA compiles. Larger ones take as long
+# as several of these.
+COMPILED_BATCHES = (1, 2, 4, 8)
 # How fast the measured time of a step follows the last calls.
 NEWEST = 0.2
 
@@ -46,6 +50,8 @@ class Servable:
         max_batch: Integer, the sequences of a request.
         max_work: Integer, the steps of all sequences of a request.
         max_bytes: Integer, what the states of a request may take.
+        compiled_steps: Integer, the longest sequences that XLA's programs are made for,
+            if the model has the signature `compiled`; 0 for none.
 
     Attributes:
         version: Integer.
@@ -53,7 +59,9 @@ class Servable:
             SavedModel does not say.
     """
 
-    def __init__(self, folder, max_batch=256, max_work=4096, max_bytes=2**29):
+    def __init__(
+        self, folder, max_batch=256, max_work=4096, max_bytes=2**29, compiled_steps=0
+    ):
         self.version = latest_version(folder)
         self._max_batch, self._max_work = max_batch, max_work
         self._max_bytes = max_bytes
@@ -65,22 +73,48 @@ class Servable:
         if "initial_state" in self._signatures:
             states = self._signatures["initial_state"].structured_outputs.values()
             self.bytes_per_sequence = sum(map(bytes_of_a_row, states))
-        for name in self._signatures:
+        self._compiled_steps = 0
+        for name in self._signatures.keys() - {"compiled"}:
             self._warm_up(name)
+        if "compiled" in self._signatures and self._pads_in_time("compiled"):
+            self._compile(compiled_steps)
 
     def _warm_up(self, name):
         """TensorFlow prepares a function at its first call, for seconds."""
-        values = {
-            key: tf.zeros([size or 1 for size in spec.shape], spec.dtype)
-            for key, spec in self.inputs_of(name).items()
-        }
         if name == "initial_state":
-            values = {"batch_size": tf.constant(1)}
+            question = Question(name, {"batch_size": np.int32(1)}, 1, 1)
+        else:
+            question = Question(name, self._zeros(name, 1, 1), 1, 1)
         # Of the second call it is known how long a step takes.
         with contextlib.suppress(RequestError):
-            self.call(Question(name, values, 1, 1))
+            self.call(question)
             del self._seconds[name]
-            self.call(Question(name, values, 1, 1))
+            self.call(question)
+
+    def _compile(self, longest):
+        """XLA makes a program for each size at its first call, for seconds."""
+        steps = 4
+        while steps <= longest:
+            for sequences in COMPILED_BATCHES:
+                zeros = self._zeros("compiled", sequences, steps)
+                self.call(Question("compiled", zeros, sequences, steps))
+            self._compiled_steps, steps = steps, 2 * steps
+
+    def _zeros(self, name, sequences, steps):
+        return {
+            key: np.zeros(
+                [size or n for size, n in zip_longest(spec.shape, (sequences, steps))],
+                spec.dtype.as_numpy_dtype,
+            )
+            for key, spec in self.inputs_of(name).items()
+        }
+
+    def _pads_in_time(self, name):
+        """Whether steps at the end change nothing of those before."""
+        specs = [*self.inputs_of(name).values()]
+        specs += self.signature(name).structured_outputs.values()
+        in_time = all(spec.shape[:2] == [None, None] for spec in specs)
+        return "step" in self._signatures and in_time
 
     def signature(self, name):
         if name not in self._signatures:
@@ -264,12 +298,12 @@ class Servable:
             return None
         shapes = tuple(value.shape[1:] for value in question.values.values())
         steps = question.steps
-        if "step" in self._signatures and all(
-            spec.shape[1:2] == [None] for spec in (*specs, *outputs)
-        ):
+        if self._pads_in_time(question.signature):
             shapes = tuple(shape[1:] for shape in shapes)
-            steps = 4 ** math.ceil(math.log(steps, 4))
+            steps = at_least(steps, 4)
         most = min(MOST_TOGETHER, self._max_work // question.steps)
+        if at_least(question.steps, 2) <= self._compiled_steps:
+            most, steps = COMPILED_BATCHES[-1], at_least(question.steps, 2)
         if self.bytes_per_sequence:
             most = min(most, self._max_bytes // self.bytes_per_sequence)
         return Group((question.signature, steps, shapes), question.sequences, most)
@@ -285,28 +319,45 @@ class Servable:
         steps = max(question.steps for question in questions)
         values = {
             key: np.concatenate(
-                [padded(q.values[key], q.steps, steps) for q in questions]
+                [padded(q.values[key], q.sequences, steps) for q in questions]
             )
             for key in questions[0].values
         }
         sequences = [question.sequences for question in questions]
         together = Question(questions[0].signature, values, sum(sequences), steps)
-        outputs = {name: each.numpy() for name, each in self.call(together).items()}
-        ends = np.cumsum(sequences)
+        outputs = self._outputs(together)
         answers = []
-        for question, end in zip(questions, ends, strict=True):
-            own = {
-                n: each[end - question.sequences : end] for n, each in outputs.items()
-            }
+        for question, end in zip(questions, np.cumsum(sequences), strict=True):
+            start = end - question.sequences
+            own = {name: each[start:end] for name, each in outputs.items()}
             if question.steps < steps:
                 own = {name: each[:, : question.steps] for name, each in own.items()}
             answers.append(_or_error(self._body, question, own))
         return answers
 
+    def _outputs(self, question):
+        """Arrays by name, of a program that is compiled if there is one."""
+        steps = at_least(question.steps, 2)
+        batches = [n for n in COMPILED_BATCHES if n >= question.sequences]
+        if (
+            question.signature != "serving_default"
+            or steps > self._compiled_steps
+            or not batches
+        ):
+            return {name: each.numpy() for name, each in self.call(question).items()}
+        values = {
+            key: padded(value, batches[0], steps)
+            for key, value in question.values.items()
+        }
+        outputs = self.call(Question("compiled", values, batches[0], steps))
+        return {
+            name: each.numpy()[: question.sequences, : question.steps]
+            for name, each in outputs.items()
+        }
+
     def answer(self, question):
         """The body of the answer, as JSON."""
-        outputs = {name: each.numpy() for name, each in self.call(question).items()}
-        return self._body(question, outputs)
+        return self._body(question, self._outputs(question))
 
     def _body(self, question, outputs):
         outputs = as_lists(outputs)
@@ -343,11 +394,17 @@ def steps_in_turn(question):
     return question.steps * math.ceil(question.sequences / AT_ONCE)
 
 
-def padded(values, steps, longest):
-    """Values `[batch, steps, ...]` with zeros at the end."""
-    if steps == longest:
+def at_least(steps, base):
+    """The least power of 2 or 4, from 4 on, that is no smaller than `steps`."""
+    return max(4, base ** math.ceil(math.log(steps, base) - 1e-9))
+
+
+def padded(values, sequences, steps):
+    """Values `[batch, time, ...]` with zeros at the end of both axes."""
+    more = (sequences - values.shape[0], steps - values.shape[1])
+    if not any(more):
         return values
-    return np.pad(values, [(0, 0), (0, longest - steps)] + [(0, 0)] * (values.ndim - 2))
+    return np.pad(values, [(0, n) for n in more] + [(0, 0)] * (values.ndim - 2))
 
 
 def _or_error(function, *arguments):

@@ -12,7 +12,15 @@ import tensorflow as tf
 from keras_sam._compat import sublayers
 from keras_sam.arguments import check_boolean, check_folder, check_positive_integer
 from keras_sam.cells.sam import SAMCell
+from keras_sam.export.compiled import compiled
 from keras_sam.export.frozen import FrozenStream
+from keras_sam.export.signatures import (
+    checked,
+    checked_state,
+    require,
+    trace,
+    trial_inputs,
+)
 from keras_sam.export.streaming import Stream, recurrent_layers, run_model
 from keras_sam.index import IndexLike
 from keras_sam.index.base import Resources
@@ -20,7 +28,7 @@ from keras_sam.options import TensorLike
 from keras_sam.recurrence import xla_off
 
 # Of the sequence that shows whether chunk by chunk gives what the whole gives.
-_TRIAL_STEPS, _TRIAL_SPLIT = 4, 1
+_TRIAL_SPLIT = 1
 
 
 def prefill(
@@ -67,6 +75,7 @@ def export_saved_model(
     streaming: bool = True,
     memory: dict[str, Any] | None = None,
     index: IndexLike | None = None,
+    jit_compile: bool = False,
 ) -> str:
     """Writes a SavedModel for TensorFlow Serving.
 
@@ -85,6 +94,11 @@ def export_saved_model(
       layers, as `LAYER_FIELD`, for instance `memory_read_weights`.
     - `step`: a chunk of each sequence together with these states, to its outputs and
       the states after it. Chunk by chunk gives what the whole gives.
+    - `compiled`, with `jit_compile=True`: what `serving_default` gives, from programs
+      that XLA compiles where the SavedModel runs, some seconds at the first call. There
+      is a program for each power of two that a batch is padded to, and for each power
+      of two that the sequences are padded to. Sequences are not padded if `streaming`
+      is `False`, or if an output has no time axis: then there is one for each length.
 
     All of them refuse an empty batch, sequences of no steps, and numbers that are not
     finite, with an error of TensorFlow's (`InvalidArgumentError`) that says so.
@@ -105,6 +119,9 @@ def export_saved_model(
         index: How frozen words are found: as for `keras_sam.SAMCell`. With `"scann"`
             the server needs ScaNN's operations: in Python `import scann` before the
             model is loaded. Defaults to the layer's own index.
+        jit_compile: Boolean, whether to write `compiled`. TensorFlow Serving runs it if
+            started with `--xla_cpu_compilation_enabled`, and TensorFlow in Python as it
+            is. Not for a `memory` that is frozen. Defaults to `False`.
 
     Returns:
         The folder of the version, a string. It appears when it is complete: a server
@@ -113,8 +130,9 @@ def export_saved_model(
     Raises:
         ValueError: If the model has no defined inputs, if its index cannot be part of
             a SavedModel, if a memory cannot be frozen, if there is an `index` and no
-            memory for it, if there is such a version, or if the model cannot be
-            streamed and `streaming` is `True`.
+            memory for it, if there is such a version, if the model cannot be streamed
+            and `streaming` is `True`, or if XLA cannot compile the model and
+            `jit_compile` is `True`.
 
     Example:
 
@@ -170,10 +188,17 @@ def export_saved_model(
         return call(values, starting, _initial_states(starting, batch_size))[0]
 
     with xla_off():
-        signatures = {"serving_default": _trace(serving_default, inputs)}
+        whole = trace(serving_default, inputs)
+        signatures = {"serving_default": whole}
         if streaming:
-            whole = signatures["serving_default"]
             signatures |= _streamed(call, inputs, streams, whole)
+    if check_boolean("jit_compile", jit_compile):
+        if len(thawed) < len(layers):
+            raise ValueError(
+                "A frozen `memory` cannot be compiled: pass jit_compile=False. "
+                f"Received: jit_compile=True, memory for the layers {sorted(memory)}"
+            )
+        signatures["compiled"] = compiled(serving_default, whole, inputs, streaming)
     module = Resources(
         weights=[variable.value for variable in model.variables],
         starts=[stream.resources for stream in streams.values()],
@@ -256,7 +281,7 @@ def _caller(model, inputs):
     """
 
     def call(values, streams, states):
-        values = [_checked(name, spec, values[name]) for name, spec in inputs.items()]
+        values = [checked(name, spec, values[name]) for name, spec in inputs.items()]
         structure = model.input if len(values) > 1 else model.inputs[0]
         values = keras.tree.pack_sequence_as(structure, values)
         outputs, last = run_model(model, values, streams, states)
@@ -267,41 +292,6 @@ def _caller(model, inputs):
         return outputs, last
 
     return call
-
-
-def _checked(name, spec, values):
-    """The values, if they are such that an answer means something."""
-    checks = [
-        _require(tf.shape(values)[axis] > 0, f"`{name}` {message}")
-        for axis, message in (
-            (0, "must hold at least one sequence: the batch is empty"),
-            (1, "must hold sequences of at least one step: the length is 0"),
-        )
-    ]
-    with tf.control_dependencies(checks):
-        values = tf.ensure_shape(values, spec.shape, name)
-    if not spec.dtype.is_floating:
-        return values
-    return tf.debugging.check_numerics(values, f"`{name}` must be finite numbers")
-
-
-def _checked_state(name, values, sequences):
-    """The values, if they are numbers, for each of so many sequences."""
-    checks = [
-        _require(
-            tf.shape(values)[0] == sequences,
-            f"`{name}` must hold a state for each sequence of the chunk",
-        )
-    ]
-    if values.dtype.is_floating:
-        numbers = tf.reduce_all(tf.math.is_finite(values))
-        checks.append(_require(numbers, f"`{name}` must be finite numbers"))
-    with tf.control_dependencies(checks):
-        return tf.identity(values)
-
-
-def _require(condition, message):
-    return tf.debugging.Assert(condition, [message])
 
 
 def _stepwise(call, inputs, streams):
@@ -319,7 +309,7 @@ def _stepwise(call, inputs, streams):
         }
 
     def initial_state(batch_size):
-        check = _require(batch_size > 0, "`batch_size` must be at least 1")
+        check = require(batch_size > 0, "`batch_size` must be at least 1")
         with tf.control_dependencies([check]):
             batch_size = tf.identity(batch_size)
         return flat(_initial_states(streams, batch_size))
@@ -328,7 +318,7 @@ def _stepwise(call, inputs, streams):
         sequences = tf.shape(values[next(iter(inputs))])[0]
         states = {
             name: {
-                field: _checked_state(key, values[key], sequences)
+                field: checked_state(key, values[key], sequences)
                 for field, key in keys.items()
             }
             for name, keys in fields.items()
@@ -337,16 +327,12 @@ def _stepwise(call, inputs, streams):
         return outputs | flat(last)
 
     batch_size = {"batch_size": tf.TensorSpec([], tf.int32, "batch_size")}
-    initial_state = _trace(initial_state, batch_size)
+    initial_state = trace(initial_state, batch_size)
     states = {
         key: tf.TensorSpec([None, *value.shape[1:]], value.dtype, key)
         for key, value in initial_state.structured_outputs.items()
     }
-    return {"initial_state": initial_state, "step": _trace(step, inputs | states)}
-
-
-def _trace(function, specs):
-    return tf.function(function, autograph=False).get_concrete_function(**specs)
+    return {"initial_state": initial_state, "step": trace(step, inputs | states)}
 
 
 def _streamed(call, inputs, streams, whole):
@@ -375,13 +361,7 @@ def _cannot_stream(why):
 
 def _trial(signatures, inputs, whole):
     """Whether two chunks give what the whole gives, for a sequence drawn by chance."""
-    rng = np.random.default_rng(0)
-    values = {
-        name: tf.cast(
-            rng.integers(0, 2, (1, _TRIAL_STEPS, *spec.shape[2:])), spec.dtype
-        )
-        for name, spec in inputs.items()
-    }
+    values = trial_inputs(inputs)
     state = signatures["initial_state"](batch_size=tf.constant(1))
     chunks = []
     for chunk in (slice(_TRIAL_SPLIT), slice(_TRIAL_SPLIT, None)):

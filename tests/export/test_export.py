@@ -16,6 +16,7 @@ from helpers import random_inputs
 
 import keras_sam
 from keras_sam.export import export_saved_model
+from keras_sam.export.compiled import power_of_two
 
 LENGTH, CHUNKS = 7, (2, 1, 4)
 SIZES = {"units": 6, "memory_slots": 12, "word_size": 4}
@@ -193,6 +194,61 @@ def test_states_of_other_sequences_and_what_is_no_number_are_refused(name, serve
                 tf.errors.InvalidArgumentError, match=f"`{field}` .*fin"
             ):
                 step(inputs=chunk, **(good | {field: tf.cast(bad, value.dtype)}))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: keras_sam.NTM(**SIZES, return_sequences=True),
+        lambda: keras_sam.SDNC(**SIZES, index=lsh(), return_sequences=True),
+        pytest.param(
+            lambda: keras_sam.SAM(**SIZES, jit_compile=False), id="last_output"
+        ),
+    ],
+)
+def test_programs_of_xla_give_the_same_for_every_size(make, tmp_path):
+    folder = export_saved_model(make_model(make()), tmp_path, jit_compile=True)
+    assert b"_XlaMustCompile" in (tmp_path / "1" / "saved_model.pb").read_bytes()
+    loaded = tf.saved_model.load(folder)
+    whole, compiled = (
+        loaded.signatures[name] for name in ("serving_default", "compiled")
+    )
+    for batch, steps in ((1, 1), (1, 3), (2, 4), (3, 5)):
+        inputs = tf.constant(random_inputs(batch, steps))
+        expected = whole(inputs=inputs)["outputs"]
+        got = compiled(inputs=inputs)["outputs"]
+        np.testing.assert_allclose(got, expected, atol=1e-6, rtol=1e-5)
+    for inputs, message in (
+        (random_inputs(2)[:0], "the batch is empty"),
+        (random_inputs(2) * np.inf, "must be finite numbers"),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            compiled(inputs=tf.constant(inputs))
+
+
+def test_what_xla_does_not_compile_is_refused(tmp_path):
+    model = make_model(keras_sam.SAM(**SIZES, name="sam"))
+    memory = keras_sam.prefill(model, random_inputs(1))
+    with pytest.raises(ValueError, match=r"frozen .* jit_compile=False.*\['sam'\]"):
+        export_saved_model(model, tmp_path, memory=memory, jit_compile=True)
+
+    class Unknown(keras.layers.Layer):
+        def call(self, inputs):
+            return tf.py_function(lambda x: x, [inputs], inputs.dtype)
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    model = keras.Sequential([keras.Input((None, FEATURES)), Unknown()])
+    with pytest.raises(ValueError, match="XLA cannot compile the model. Pass jit_comp"):
+        export_saved_model(model, tmp_path, streaming=False, jit_compile=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_power_of_two():
+    numbers = tf.range(1, 2**12 + 1)
+    expected = [1 << (n - 1).bit_length() for n in numbers.numpy().tolist()]
+    np.testing.assert_array_equal(power_of_two(numbers), expected)
 
 
 @pytest.mark.parametrize("name", ["ntm_lstm", "sam_lstm", "sam_lsh"])

@@ -248,6 +248,40 @@ def test_requests_at_the_same_time(client, signatures, monkeypatch, serve):
     assert len(calls) < 40 and sum(calls) == sum(map(len, requests))
 
 
+def test_programs_of_xla_answer_if_there_are_some(serve, tmp_path, monkeypatch):
+    small_model(tmp_path / "m", jit_compile=True)
+    servable = serve.Servable(tmp_path / "m", compiled_steps=16)
+    called, call = [], serve.Servable.call
+
+    def noted(servable, question):
+        called.append((question.signature, question.sequences, question.steps))
+        return call(servable, question)
+
+    monkeypatch.setattr(serve.Servable, "call", noted)
+    rng = np.random.default_rng(0)
+    shapes = (1, 3), (2, 5), (6, 16), (9, 2), (1, 17)
+    questions = [
+        servable.read({"inputs": rng.normal(size=(*shape, 2)).tolist()})
+        for shape in shapes
+    ]
+    answers = [json.loads(servable.answer(each))["outputs"] for each in questions]
+    # Programs for up to 16 steps, and batches of 8 at most; else without XLA.
+    whole = "serving_default"
+    assert called == [
+        *[("compiled", 1, 4), ("compiled", 2, 8), ("compiled", 8, 16)],
+        *[(whole, 9, 2), (whole, 1, 17)],
+    ]
+    plain = serve.Servable(tmp_path / "m")
+    for question, answer in zip(questions, answers, strict=True):
+        expected = json.loads(plain.answer(question))["outputs"]
+        np.testing.assert_allclose(answer, expected, atol=1e-5)
+    # Several at once, in the smallest program that has room.
+    together = servable.answers(questions[:2])
+    for answer, alone in zip(together, answers, strict=False):
+        np.testing.assert_allclose(json.loads(answer)["outputs"], alone, atol=1e-5)
+    assert called[-1] == ("compiled", 4, 8)
+
+
 def test_what_may_look_ahead_is_answered_with_its_like_alone(serve, tmp_path):
     small_model(tmp_path / "m", streaming=False)
     servable = serve.Servable(tmp_path / "m")
