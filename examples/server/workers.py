@@ -43,7 +43,7 @@ class Workers:
         long: Number of seconds from which on a call is a long one.
     """
 
-    def __init__(self, threads=2, waiting=128, long=0.05):
+    def __init__(self, threads=2, waiting=128, long=0.02):
         self._pool = ThreadPoolExecutor(threads, "worker")
         self._threads, self._waiting, self._long = threads, waiting, long
         self._running = self._running_long = 0
