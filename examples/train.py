@@ -159,6 +159,7 @@ def run_settings(recipe, cell, seed):
         "encoder",
         "interface_bias",
         "key_value_start",
+        "associative_start",
         "positions",
     )
     return {"cell": cell, "seed": seed, **{name: recipe.get(name) for name in parts}}
