@@ -432,7 +432,7 @@ class BabiProblem:
         if cell != "lstm":
             memory = model.get_layer("think_steps").layer
             set_interface_bias(memory.cell, self._interface_bias)
-            if self._associative_start and "queries" in memory.cell.interface_columns:
+            if self._associative_start:
                 associative_start(model.get_layer("think_steps"), self.seed)
         return model
 
