@@ -230,42 +230,6 @@ def make_model(cell, layer, embedding, vocabulary):
     return keras.Model(words, keras.layers.Dense(len(vocabulary.answers))(outputs))
 
 
-def associative_start(think, seed):
-    """Has a memory start as an associative one, by its weights.
-
-    A sentence asks for what is alike, and with it is written at the step of thought
-    after it: what asks and what is written are the same numbers of the controller, and
-    what was read goes back into the controller by the transpose. A random start has to
-    learn all that before it can learn the tasks.
-
-    Args:
-        think: A built `keras_sam.ThinkSteps` with a sparse memory and a dense
-            controller in it.
-        seed: Integer.
-    """
-    cell = think.layer.cell
-    columns = cell.interface_columns
-    rng = np.random.default_rng(seed)
-    kernel, *bias = cell.interface.get_weights()
-    basis, _ = np.linalg.qr(rng.normal(size=(len(kernel), cell.word_size)))
-    kernel[:, columns["vectors"]] = np.tile(basis, cell.write_heads)
-    kernel[:, columns["queries"]] = np.tile(basis, cell.read_heads)
-
-    dense = cell.controller.dense
-    inner, shift, *_ = dense.get_weights()
-    reads = np.tile(basis, cell.read_heads).T / np.sqrt(cell.read_heads)
-    inner[-len(reads) :] = reads
-    # The first unit tells the first step of thought from all other steps.
-    thought = think.thoughts.numpy()[0]
-    inner[:, 0] = 0.0
-    inner[: len(thought), 0] = 6.0 * thought / (thought @ thought)
-    shift[0] = -3.0
-    kernel[0] = 0.0
-    kernel[0, columns["write_gates"]] = 1.5
-    dense.set_weights([inner, shift])
-    cell.interface.set_weights([kernel, *bias])
-
-
 class PatientLessons(keras_sam.callbacks.LessonCurriculum):
     """Lessons of which each ends after some epochs even if it is not learned.
 
@@ -361,7 +325,6 @@ class BabiProblem:
         self.batch_size = recipe["training"]["batch_size"]
         self._embedding = recipe["embedding"]
         self._interface_bias = recipe.get("interface_bias", {})
-        self._associative_start = recipe.get("associative_start", False)
         loaded = load_stories(stream["configuration"], data, ["train", "validation"])
         self._source = stream["configuration"], data
         self.vocabulary = Vocabulary(loaded[0])
@@ -432,8 +395,6 @@ class BabiProblem:
         if cell != "lstm":
             memory = model.get_layer("think_steps").layer
             set_interface_bias(memory.cell, self._interface_bias)
-            if self._associative_start:
-                associative_start(model.get_layer("think_steps"), self.seed)
         return model
 
     def compile(self, model, training, steps):

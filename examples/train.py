@@ -159,7 +159,6 @@ def run_settings(recipe, cell, seed):
         "encoder",
         "interface_bias",
         "key_value_start",
-        "associative_start",
         "positions",
     )
     return {"cell": cell, "seed": seed, **{name: recipe.get(name) for name in parts}}
