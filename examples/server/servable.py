@@ -191,8 +191,9 @@ class Servable:
 
     def seconds(self, question):
         """What the answer will take, from what the last ones took; else infinity."""
-        of_a_step = self._seconds.get(question.signature, math.inf)
-        return of_a_step * steps_in_turn(question)
+        program = self._program(question) or question
+        of_a_step = self._seconds.get(program.signature, math.inf)
+        return of_a_step * steps_in_turn(program)
 
     def bytes(self, question):
         """What the states take while the answer is made."""
@@ -317,10 +318,11 @@ class Servable:
 
     def _answers_of_one_call(self, questions):
         steps = max(question.steps for question in questions)
+        padded = [
+            _padded(question, question.sequences, steps) for question in questions
+        ]
         values = {
-            key: np.concatenate(
-                [padded(q.values[key], q.sequences, steps) for q in questions]
-            )
+            key: np.concatenate([each.values[key] for each in padded])
             for key in questions[0].values
         }
         sequences = [question.sequences for question in questions]
@@ -335,24 +337,23 @@ class Servable:
             answers.append(_or_error(self._body, question, own))
         return answers
 
-    def _outputs(self, question):
-        """Arrays by name, of a program that is compiled if there is one."""
+    def _program(self, question):
+        """The question of a size that XLA has compiled a program for, or None."""
         steps = at_least(question.steps, 2)
         batches = [n for n in COMPILED_BATCHES if n >= question.sequences]
-        if (
-            question.signature != "serving_default"
-            or steps > self._compiled_steps
-            or not batches
-        ):
+        compiled = question.signature == "serving_default" and batches
+        if not compiled or steps > self._compiled_steps:
+            return None
+        return _padded(question, batches[0], steps)._replace(signature="compiled")
+
+    def _outputs(self, question):
+        """Arrays by name, of a program that is compiled if there is one."""
+        program = self._program(question)
+        if program is None:
             return {name: each.numpy() for name, each in self.call(question).items()}
-        values = {
-            key: padded(value, batches[0], steps)
-            for key, value in question.values.items()
-        }
-        outputs = self.call(Question("compiled", values, batches[0], steps))
         return {
             name: each.numpy()[: question.sequences, : question.steps]
-            for name, each in outputs.items()
+            for name, each in self.call(program).items()
         }
 
     def answer(self, question):
@@ -399,12 +400,16 @@ def at_least(steps, base):
     return max(4, base ** math.ceil(math.log(steps, base) - 1e-9))
 
 
-def padded(values, sequences, steps):
-    """Values `[batch, time, ...]` with zeros at the end of both axes."""
-    more = (sequences - values.shape[0], steps - values.shape[1])
+def _padded(question, sequences, steps):
+    """The question with zeros at the end of values `[batch, time, ...]`."""
+    more = (sequences - question.sequences, steps - question.steps)
     if not any(more):
-        return values
-    return np.pad(values, [(0, n) for n in more] + [(0, 0)] * (values.ndim - 2))
+        return question
+    values = {
+        key: np.pad(value, [(0, n) for n in more] + [(0, 0)] * (value.ndim - 2))
+        for key, value in question.values.items()
+    }
+    return question._replace(values=values, sequences=sequences, steps=steps)
 
 
 def _or_error(function, *arguments):

@@ -248,6 +248,33 @@ def test_requests_at_the_same_time(client, signatures, monkeypatch, serve):
     assert len(calls) < 40 and sum(calls) == sum(map(len, requests))
 
 
+def test_inputs_without_time_are_answered_together(serve, tmp_path):
+    sequences, one = keras.Input((None, 2), name="many"), keras.Input((3,), name="one")
+    memory = keras_sam.NTM(3, memory_slots=5)(sequences)
+    model = keras.Model([sequences, one], keras.layers.Add(name="sum")([memory, one]))
+    keras_sam.export_saved_model(model, tmp_path / "m", streaming=False)
+    servable = serve.Servable(tmp_path / "m")
+    rng = np.random.default_rng(0)
+    questions = [
+        servable.read(
+            {
+                "inputs": {
+                    "many": rng.normal(size=(batch, 4, 2)).tolist(),
+                    "one": rng.normal(size=(batch, 3)).tolist(),
+                }
+            }
+        )
+        for batch in (1, 2)
+    ]
+    assert len({servable.group(question).key for question in questions}) == 1
+    together = servable.answers(questions)
+    for answer, question in zip(together, questions, strict=True):
+        got, alone = (
+            json.loads(a)["outputs"] for a in (answer, servable.answer(question))
+        )
+        np.testing.assert_allclose(got, alone, atol=1e-6)
+
+
 def test_programs_of_xla_answer_if_there_are_some(serve, tmp_path, monkeypatch):
     small_model(tmp_path / "m", jit_compile=True)
     servable = serve.Servable(tmp_path / "m", compiled_steps=16)
