@@ -12,6 +12,7 @@ def run_learning(*arguments):
     return run_script("benchmarks/learning.py", *sizes, *arguments)
 
 
+@pytest.mark.slow
 def test_learning_smoke(tmp_path):
     path = tmp_path / "learning.json"
     options = ("--tasks", "copy", "--seeds", "3", "--output", path)
