@@ -125,6 +125,12 @@ def peak_bytes():
     return int(fields["VmHWM"].split()[0]) * 1024
 
 
+def resident_mib(process="self"):
+    """What a process, by its number, has in memory now."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
 def in_process(script, measurement, python=sys.executable, **arguments):
     """The result of a measurement in a process of its own; None if that died."""
     task = json.dumps([measurement, arguments])

@@ -37,6 +37,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import httpx
 import numpy as np
 import tensorflow as tf
+from measuring import resident_mib
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "saved_models" / "copy_ntm"
@@ -241,11 +242,6 @@ def measure_one_frozen(folder, steps):
 
 def peak_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-def resident_mib():
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
 
 
 def measure_frozen(arguments):

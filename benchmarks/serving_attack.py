@@ -16,7 +16,6 @@ import asyncio
 import collections
 import json
 import multiprocessing
-import os
 import random
 import socket
 import statistics
@@ -29,7 +28,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
-from measuring import provenance
+from measuring import provenance, resident_mib
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "saved_models" / "copy_ntm"
@@ -90,20 +89,19 @@ class Connection:
         self._writer.write(data)
         await self._writer.drain()
 
-    async def status(self):
-        """The status of the answer, read as a whole; 0 if the connection ends."""
+    async def answer(self):
+        """The status of the answer and its body, read as a whole."""
         head = await self._reader.readuntil(b"\r\n\r\n")
-        for line in head.lower().split(b"\r\n"):
-            if line.startswith(b"content-length:"):
-                await self._reader.readexactly(int(line.split(b":")[1]))
-        return int(head.split()[1])
+        _, named, rest = head.lower().partition(b"content-length:")
+        size = int(rest.split()[0]) if named else 0
+        return int(head.split()[1]), await self._reader.readexactly(size)
 
-    async def ask(self, method, path, content):
-        """The answer to a request, from JSON to JSON."""
-        await self.send(request(method, path, as_body(content)))
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        size = int(head.lower().split(b"content-length:")[1].split()[0])
-        return json.loads(await self._reader.readexactly(size))
+    async def status(self):
+        status, _ = await self.answer()
+        return status
+
+    async def post(self, path, content):
+        await self.send(request("POST", path, as_body(content)))
 
 
 async def half_heads(connection):
@@ -125,40 +123,40 @@ async def endless_bodies(connection):
 
 
 async def long_sequences(connection):
-    body = as_body({"inputs": sequence(4096)})
-    await connection.send(request("POST", f"{PATH}:predict", body))
+    await connection.post(f"{PATH}:predict", {"inputs": sequence(4096)})
     return await connection.status()
 
 
 async def too_long_sequences(connection):
-    body = as_body({"inputs": sequence(20_000)})
-    await connection.send(request("POST", f"{PATH}:predict", body))
+    await connection.post(f"{PATH}:predict", {"inputs": sequence(20_000)})
     return await connection.status()
 
 
 async def large_states(connection):
-    body = as_body({"batch_size": 256})
-    await connection.send(request("POST", f"{PATH}/sessions", body))
+    await connection.post(f"{PATH}/sessions", {"batch_size": 256})
     return await connection.status()
 
 
 _session = None
 
 
+async def start_session(connection):
+    await connection.post(f"{PATH}/sessions", {"batch_size": 1})
+    _, body = await connection.answer()
+    return json.loads(body).get("session", "none")
+
+
 async def steps_of_one_session(connection):
     global _session
     if _session is None:
-        _session = connection.ask("POST", f"{PATH}/sessions", {"batch_size": 1})
-        _session = asyncio.ensure_future(_session)
-    number = (await _session).get("session", "none")
-    body = as_body({"inputs": sequence(500)})
-    await connection.send(request("POST", f"{PATH}/sessions/{number}:step", body))
+        _session = asyncio.ensure_future(start_session(connection))
+    path = f"{PATH}/sessions/{await _session}:step"
+    await connection.post(path, {"inputs": sequence(500)})
     return await connection.status()
 
 
 async def leaves_at_once(connection):
-    body = as_body({"inputs": sequence(20)})
-    await connection.send(request("POST", f"{PATH}:predict", body))
+    await connection.post(f"{PATH}:predict", {"inputs": sequence(20)})
     return 0
 
 
@@ -258,11 +256,6 @@ def ask_for(port, seconds):
     return waits
 
 
-def resident_mib(process):
-    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE") / 2**20
-
-
 def start_server(log):
     with socket.socket() as free:
         free.bind((HOST, 0))
@@ -284,7 +277,7 @@ def start_server(log):
 def measure(name, server, port, arguments):
     """A row of the results: the client's waits without and with an attack."""
     time.sleep(1.0)  # What the last attack has begun may end.
-    before, mib = ask_for(port, arguments.seconds / 2), resident_mib(server)
+    before, mib = ask_for(port, arguments.seconds / 2), resident_mib(server.pid)
     context = multiprocessing.get_context("spawn")
     results, most = context.Queue(), [mib]
     attacker = context.Process(
@@ -294,7 +287,7 @@ def measure(name, server, port, arguments):
 
     def watch():
         while attacker.is_alive():
-            most.append(resident_mib(server))
+            most.append(resident_mib(server.pid))
             time.sleep(0.05)
 
     watcher = threading.Thread(target=watch)

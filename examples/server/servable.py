@@ -191,9 +191,10 @@ class Servable:
 
     def seconds(self, question):
         """What the answer will take, from what the last ones took; else infinity."""
-        program = self._program(question) or question
-        of_a_step = self._seconds.get(program.signature, math.inf)
-        return of_a_step * steps_in_turn(program)
+        size = self._compiled_size(question)
+        name = "compiled" if size else question.signature
+        sequences, steps = size or (question.sequences, question.steps)
+        return self._seconds.get(name, math.inf) * steps_in_turn(sequences, steps)
 
     def bytes(self, question):
         """What the states take while the answer is made."""
@@ -210,7 +211,7 @@ class Servable:
                 STATUS_OF.get(type(error), 500), error.message
             ) from error
         spent = time.perf_counter() - start
-        of_a_step = spent / steps_in_turn(question)
+        of_a_step = spent / steps_in_turn(question.sequences, question.steps)
         before = self._seconds.get(question.signature, of_a_step)
         self._seconds[question.signature] = before + NEWEST * (of_a_step - before)
         return outputs
@@ -337,20 +338,21 @@ class Servable:
             answers.append(_or_error(self._body, question, own))
         return answers
 
-    def _program(self, question):
-        """The question of a size that XLA has compiled a program for, or None."""
+    def _compiled_size(self, question):
+        """Sequences and steps of the program of XLA that has room, or None."""
         steps = at_least(question.steps, 2)
         batches = [n for n in COMPILED_BATCHES if n >= question.sequences]
         compiled = question.signature == "serving_default" and batches
         if not compiled or steps > self._compiled_steps:
             return None
-        return _padded(question, batches[0], steps)._replace(signature="compiled")
+        return batches[0], steps
 
     def _outputs(self, question):
         """Arrays by name, of a program that is compiled if there is one."""
-        program = self._program(question)
-        if program is None:
+        size = self._compiled_size(question)
+        if size is None:
             return {name: each.numpy() for name, each in self.call(question).items()}
+        program = _padded(question, *size)._replace(signature="compiled")
         return {
             name: each.numpy()[: question.sequences, : question.steps]
             for name, each in self.call(program).items()
@@ -390,9 +392,9 @@ def latest_version(folder):
     return max(versions)
 
 
-def steps_in_turn(question):
+def steps_in_turn(sequences, steps):
     """A step of some sequences takes as long as that of one."""
-    return question.steps * math.ceil(question.sequences / AT_ONCE)
+    return steps * math.ceil(sequences / AT_ONCE)
 
 
 def at_least(steps, base):

@@ -31,13 +31,10 @@ def compiled(function, whole, inputs, causal):
         spec.shape[1:2] == [None] for spec in (*inputs.values(), *outputs.values())
     )
 
-    # XLA has no errors of its own: it passes over what checks its inputs.
-    def program(**values):
-        return function(**values)
-
-    program = tf.function(program, jit_compile=True, autograph=False)
+    program = tf.function(function, jit_compile=True, autograph=False)
 
     def padded(**values):
+        # Here, for XLA passes over checks.
         values = {n: checked(n, spec, values[n]) for n, spec in inputs.items()}
         shape = tf.shape(next(iter(values.values())))
         sequences, steps = shape[0], shape[1]

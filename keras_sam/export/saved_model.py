@@ -175,6 +175,11 @@ def export_saved_model(
             "a keras_sam.SAM as well, or choose the index when you make the layer. "
             f"Received: index={index!r}, memory for the layers {sorted(memory)}"
         )
+    if check_boolean("jit_compile", jit_compile) and len(thawed) < len(layers):
+        raise ValueError(
+            "A frozen `memory` cannot be compiled: pass jit_compile=False. "
+            f"Received: jit_compile=True, memory for the layers {sorted(memory)}"
+        )
     call = _caller(model, inputs)
 
     def serving_default(**values):
@@ -192,12 +197,7 @@ def export_saved_model(
         signatures = {"serving_default": whole}
         if streaming:
             signatures |= _streamed(call, inputs, streams, whole)
-    if check_boolean("jit_compile", jit_compile):
-        if len(thawed) < len(layers):
-            raise ValueError(
-                "A frozen `memory` cannot be compiled: pass jit_compile=False. "
-                f"Received: jit_compile=True, memory for the layers {sorted(memory)}"
-            )
+    if jit_compile:
         signatures["compiled"] = compiled(serving_default, whole, inputs, streaming)
     module = Resources(
         weights=[variable.value for variable in model.variables],
