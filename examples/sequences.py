@@ -115,6 +115,12 @@ class SequenceProblem:
             and model.get_layer("memory").cell.supports_jit,
         )
 
+    def input_layers(self):
+        """What stands before a cell's layer."""
+        if not self.positions:
+            return []
+        return [keras_sam.RandomPositions(name="positions")]
+
     def make_model(self, cell, layer):
         """A cell's layer with the settings `layer`; an LSTM takes the units alone."""
         width = int(np.prod(self.target_shape))
@@ -129,8 +135,7 @@ class SequenceProblem:
                     **layer, output_size=width, return_sequences=True, name="memory"
                 )
             ]
-        if self.positions:
-            layers.insert(0, keras_sam.RandomPositions(name="positions"))
+        layers = [*self.input_layers(), *layers]
         if self.is_classes:
             layers.append(keras.layers.Reshape((-1, *self.target_shape)))
         activation = "softmax" if self.is_classes else "sigmoid"

@@ -158,6 +158,7 @@ def run_settings(recipe, cell, seed):
         "images",
         "encoder",
         "interface_bias",
+        "drawing_before",
         "key_value_start",
         "positions",
     )
