@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from key_values import StepBefore, key_value_start
-from training import set_interface_bias
+from training import layer_class, set_interface_bias
 
 import keras_sam
 from keras_sam.tasks import MQAR_TEST, MQAR_TRAINING, mqar_sequences
@@ -111,7 +111,7 @@ def make_model(cell, layer, embedding, vocabulary=8192):
         )(features)
         outputs = keras.layers.Dense(embedding)(outputs)
     else:
-        kind = getattr(keras_sam, cell.upper())
+        kind = layer_class(cell)
         outputs = kind(
             **layer, output_size=embedding, return_sequences=True, name="memory"
         )(features)

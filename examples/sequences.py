@@ -6,7 +6,7 @@ import itertools
 import keras
 import numpy as np
 import tensorflow as tf
-from training import export, writing_shut
+from training import export, layer_class, writing_shut
 
 import keras_sam
 
@@ -131,7 +131,7 @@ class SequenceProblem:
             ]
         else:
             layers = [
-                getattr(keras_sam, cell.upper())(
+                layer_class(cell)(
                     **layer, output_size=width, return_sequences=True, name="memory"
                 )
             ]

@@ -5,13 +5,13 @@
     python examples/train.py --recipe examples/recipes/recall_curriculum.toml --cell sam
 
 A task is one of `keras_sam.tasks`: `--task copy` trains on `keras_sam.tasks.copy_task`.
-A cell is the public name of a layer of keras_sam (ntm, dnc, dam, sam, ...), lstm, or
-attention, which the task mqar has. The settings stand in a recipe,
-examples/recipes/TASK.toml unless --recipe names another: its tables `layer` and
-`training`, and in them a table for one cell alone; `stream` has the task's sizes,
-`evaluation` those that differ where it is not trained, `curriculum` the callback,
-`test` and `underground` what is tested in the end; with `positions = true` the inputs
-have features of their position. Options override it.
+A cell is the public name of a layer of keras_sam in lower case (ntm, dnc, sam,
+end_to_end_memory, ...), lstm, or attention, which the task mqar has. The settings stand
+in a recipe, examples/recipes/TASK.toml unless --recipe names another: its tables
+`layer` and `training`, and in them a table for one cell alone; `stream` has the task's
+sizes, `evaluation` those that differ where it is not trained, `curriculum` the
+callback, `test` and `underground` what is tested in the end; with `positions = true`
+the inputs have features of their position. Options override it.
 
 When the same command is given again, an interrupted run goes on after its last whole
 epoch and ends as it would have ended without the interruption. Another seed, recipe,
@@ -158,6 +158,7 @@ def run_settings(recipe, cell, seed):
         "images",
         "encoder",
         "interface_bias",
+        "questions",
         "drawing_before",
         "key_value_start",
         "positions",
@@ -186,9 +187,12 @@ def refuse_other_results(output, cell, settings):
 def make_problem(recipe, seed, data, output):
     """The problem that a recipe describes; some need data, or train a part before."""
     if recipe["task"] == "babi":
-        from babi import BabiProblem  # needs tensorflow-datasets
+        # These need tensorflow-datasets.
+        from babi import BabiProblem
+        from babi_questions import QuestionsProblem
 
-        return BabiProblem(recipe, seed, data)
+        asks = recipe.get("questions", False)
+        return (QuestionsProblem if asks else BabiProblem)(recipe, seed, data)
     if recipe["task"] == "omniglot":
         from omniglot import OmniglotProblem
 

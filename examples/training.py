@@ -113,11 +113,19 @@ def held_rate(training, steps):
     return HeldRate(training["learning_rate"], steps, **given)
 
 
+def layer_class(cell):
+    """The layer of keras_sam that a name in lower case means, such as sam."""
+    for name in keras_sam.__all__:
+        if name.lower() == cell.replace("_", ""):
+            return getattr(keras_sam, name)
+    raise SystemExit(f"error: keras_sam has no layer of this name. Received: {cell}")
+
+
 def layer_arguments(cell):
     """The arguments of a cell's layer that are settings, not the problem's or ours."""
     if cell in ("lstm", "attention"):
         return {"units"} if cell == "lstm" else set()
-    parameters = inspect.signature(getattr(keras_sam, cell.upper())).parameters
+    parameters = inspect.signature(layer_class(cell)).parameters
     return set(parameters) - {"output_size", "return_sequences"}
 
 
