@@ -146,6 +146,25 @@ class QuestionsProblem(BabiProblem):
         outputs = answer(memory(facts, question))
         return keras.Model({"facts": facts, "question": question}, outputs)
 
+    def export(self, model, output):
+        """As `BabiProblem.export`, and a picture of a question of two facts."""
+        usage = super().export(model, output)
+        task, known = 2, []
+        story = next(story for story in self.read("test") if story[0] == task)
+        for text, answer in zip(*story[1:], strict=True):
+            if answer:
+                break
+            known.append(text)
+        facts = np.stack([self.vocabulary.sentence(fact) for fact in known])[np.newaxis]
+        question = self.vocabulary.sentence(text)[np.newaxis]
+        logits = model({"facts": facts, "question": question})
+        found = self.vocabulary.answers[int(np.argmax(logits))]
+        attention = model.get_layer("memory").attention(facts, question)[0]
+        title = f"{text} It answers {found}; right is {answer}."
+        figure = keras_sam.visualize.plot_attention(attention, known, title)
+        figure.savefig(output / "hops.png")
+        return usage
+
     def logits(self, model, words, steps):
         question = tf.gather(words, steps - 1, axis=1, batch_dims=1)
         # The question is no fact, nor are earlier ones.

@@ -125,7 +125,9 @@ def settings(arguments):
     for given in arguments.layer:
         layer |= given
     if arguments.smoke:
-        layer |= {"units": 16, "memory_slots": 32}
+        small = {"units": 16, "memory_slots": 32}
+        known = layer_arguments(arguments.cell)
+        layer |= {name: size for name, size in small.items() if name in known}
         training |= {"batch_size": 2, "epochs": 2, "steps_per_epoch": 5}
     return {"layer": layer, "training": training}
 

@@ -17,6 +17,7 @@ NAMES = {
         *CELLS,
         *(f"{cell}Cell" for cell in CELLS),
         *("MemoryCell", "MemoryRNN"),
+        "EndToEndMemory",
         *("RandomPositions", "SentenceEmbedding", "SinePositions", "ThinkSteps"),
         *("callbacks", "export", "index", "metrics", "models", "ops", "tasks"),
         "visualize",
@@ -46,7 +47,8 @@ NAMES = {
     "models": ["list", "load"],
     "metrics": ["BitErrors", "SequenceAccuracy"],
     "visualize": [
-        *("Recording", "record", "plot", "plot_memory", "animate", "pixels"),
+        *("Recording", "record", "plot", "plot_memory", "plot_attention"),
+        *("animate", "pixels"),
     ],
 }
 
