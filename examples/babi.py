@@ -339,8 +339,9 @@ class BabiProblem:
         self.batch_size = recipe["training"]["batch_size"]
         self._embedding = recipe.get("embedding")
         self._interface_bias = recipe.get("interface_bias", {})
-        loaded = load_stories(stream["configuration"], data, ["train", "validation"])
         self._source = stream["configuration"], data
+        self._trained_on = stream.get("tasks", [*range(1, 21)])
+        loaded = self.read("train", "validation")
         self.vocabulary = Vocabulary(loaded[0])
         # Most stories of task 4's test are in these as well.
         self._seen = {
@@ -352,7 +353,7 @@ class BabiProblem:
         self._stories = train
         self._lessons = [
             *curriculum.get("lessons", []),
-            stream.get("tasks", train.tasks),
+            train.tasks,
         ]
         self.curriculum = PatientLessons(
             len(self._lessons),
@@ -364,10 +365,12 @@ class BabiProblem:
         )
         self.callbacks = [self.errors, self.curriculum]
 
-    def read(self, split):
-        """The stories of a split, see `load_stories`."""
-        (stories,) = load_stories(*self._source, [split])
-        return stories
+    def read(self, *splits):
+        """For each split the stories of the tasks in question, see `load_stories`."""
+        return [
+            [story for story in stories if story[0] in self._trained_on]
+            for stories in load_stories(*self._source, splits)
+        ]
 
     def tasks(self):
         """The tasks of the lesson that is being learned."""
@@ -425,7 +428,7 @@ class BabiProblem:
         memory_slots = recipe.get("test", {}).get("memory_slots")
         if memory_slots is not None and not smoke:
             model = keras_sam.resize_memory(model, memory_slots)
-        loaded = self.read("test")
+        (loaded,) = self.read("test")
         most = self.batch_size if smoke else len(loaded)
         stories = self.arrays(loaded, self.vocabulary)
         new = self.arrays(
@@ -446,9 +449,10 @@ class BabiProblem:
             }
 
         results = {"test": test()}
-        results["test"]["error_task_4_new_stories"] = share_of_wrong(
-            model, spread(new.batches(4, self.batch_size), most)
-        )
+        if 4 in new.tasks:
+            results["test"]["error_task_4_new_stories"] = share_of_wrong(
+                model, spread(new.batches(4, self.batch_size), most)
+            )
         return results
 
     def export(self, model, output):

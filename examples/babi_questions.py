@@ -131,35 +131,57 @@ class QuestionsProblem(BabiProblem):
         return self._stories.draw(rng, self.batch_size)
 
     def make_model(self, cell, layer):
-        if cell != "end_to_end_memory":
-            raise SystemExit(
-                "error: this recipe shows facts and a question at once, which is for "
-                f"--cell end_to_end_memory. Received: {cell}"
-            )
-        positions = self.vocabulary.positions
+        positions, words = self.vocabulary.positions, len(self.vocabulary.words)
         facts = keras.Input((None, positions), dtype="int32", name="facts")
         question = keras.Input((positions,), dtype="int32", name="question")
-        memory = keras_sam.EndToEndMemory(
-            len(self.vocabulary.words), **layer, seed=self.seed, name="memory"
-        )
+        if cell == "end_to_end_memory":
+            memory = keras_sam.EndToEndMemory(
+                words, **layer, seed=self.seed, name="memory"
+            )
+            features = memory(facts, question)
+        elif cell == "dynamic_memory":
+            features = self._remembered(facts, question, layer)
+        else:
+            raise SystemExit(
+                "error: this recipe shows facts and a question at once, which is for "
+                "--cell end_to_end_memory and --cell dynamic_memory. "
+                f"Received: {cell}"
+            )
         answer = keras.layers.Dense(len(self.vocabulary.answers), use_bias=False)
-        outputs = answer(memory(facts, question))
-        return keras.Model({"facts": facts, "question": question}, outputs)
+        return keras.Model({"facts": facts, "question": question}, answer(features))
+
+    def _remembered(self, facts, question, layer):
+        """The memory of a question, and the question, as Xiong et al. have it."""
+        dropout = keras.layers.Dropout(self._embedding["dropout"])
+        embed = keras_sam.SentenceEmbedding(
+            len(self.vocabulary.words), layer["units"], "encoding", name="embedding"
+        )
+        told, asked = dropout(embed(facts)), embed(question)
+        fused = keras.layers.Bidirectional(
+            keras.layers.GRU(layer["units"], return_sequences=True),
+            merge_mode="sum",
+            name="facts_fused",
+        )(told)
+        memory = keras_sam.DynamicMemory(**layer, name="memory")(fused, asked)
+        return dropout(keras.layers.Concatenate()([memory, asked]))
 
     def export(self, model, output):
         """As `BabiProblem.export`, and a picture of a question of two facts."""
         usage = super().export(model, output)
         task, known = 2, []
-        story = next(story for story in self.read("test") if story[0] == task)
+        (stories,) = self.read("test")
+        story = next(story for story in stories if story[0] == task)
         for text, answer in zip(*story[1:], strict=True):
             if answer:
                 break
             known.append(text)
         facts = np.stack([self.vocabulary.sentence(fact) for fact in known])[np.newaxis]
         question = self.vocabulary.sentence(text)[np.newaxis]
-        logits = model({"facts": facts, "question": question})
+        inputs = {"facts": facts, "question": question}
+        logits = model(inputs)
         found = self.vocabulary.answers[int(np.argmax(logits))]
-        attention = model.get_layer("memory").attention(facts, question)[0]
+        memory = model.get_layer("memory")
+        attention = memory.attention(*keras.Model(model.input, memory.input)(inputs))[0]
         title = f"{text} It answers {found}; right is {answer}."
         figure = keras_sam.visualize.plot_attention(attention, known, title)
         figure.savefig(output / "hops.png")

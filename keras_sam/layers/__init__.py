@@ -3,6 +3,7 @@
 from keras_sam.layers.base import MemoryRNN
 from keras_sam.layers.dam import DAM
 from keras_sam.layers.dnc import DNC
+from keras_sam.layers.dynamic_memory import DynamicMemory
 from keras_sam.layers.end_to_end_memory import EndToEndMemory
 from keras_sam.layers.mann import MANN
 from keras_sam.layers.ntm import NTM
@@ -20,6 +21,7 @@ __all__ = [
     "NTM",
     "SAM",
     "SDNC",
+    "DynamicMemory",
     "EndToEndMemory",
     "MemoryRNN",
     "RandomPositions",

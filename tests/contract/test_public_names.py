@@ -17,7 +17,7 @@ NAMES = {
         *CELLS,
         *(f"{cell}Cell" for cell in CELLS),
         *("MemoryCell", "MemoryRNN"),
-        "EndToEndMemory",
+        *("DynamicMemory", "EndToEndMemory"),
         *("RandomPositions", "SentenceEmbedding", "SinePositions", "ThinkSteps"),
         *("callbacks", "export", "index", "metrics", "models", "ops", "tasks"),
         "visualize",
