@@ -24,6 +24,7 @@ from keras_sam._version import __version__  # noqa: E402
 from keras_sam.cells import (  # noqa: E402
     DAMCell,
     DNCCell,
+    DNTMCell,
     MANNCell,
     MemoryCell,
     NTMCell,
@@ -34,6 +35,7 @@ from keras_sam.export import export_saved_model, prefill  # noqa: E402
 from keras_sam.layers import (  # noqa: E402
     DAM,
     DNC,
+    DNTM,
     MANN,
     NTM,
     SAM,
@@ -53,6 +55,8 @@ __all__ = [
     "DAMCell",
     "DNC",
     "DNCCell",
+    "DNTM",
+    "DNTMCell",
     "DynamicMemory",
     "EndToEndMemory",
     "MANN",

@@ -3,6 +3,7 @@
 from keras_sam.layers.base import MemoryRNN
 from keras_sam.layers.dam import DAM
 from keras_sam.layers.dnc import DNC
+from keras_sam.layers.dntm import DNTM
 from keras_sam.layers.dynamic_memory import DynamicMemory
 from keras_sam.layers.end_to_end_memory import EndToEndMemory
 from keras_sam.layers.mann import MANN
@@ -17,6 +18,7 @@ from keras_sam.layers.think_steps import ThinkSteps
 __all__ = [
     "DAM",
     "DNC",
+    "DNTM",
     "MANN",
     "NTM",
     "SAM",

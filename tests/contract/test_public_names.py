@@ -6,7 +6,7 @@ import pytest
 
 import keras_sam
 
-CELLS = ["NTM", "DNC", "DAM", "SAM", "SDNC", "MANN"]
+CELLS = ["NTM", "DNC", "DAM", "SAM", "SDNC", "MANN", "DNTM"]
 TASKS = [
     *("associative_recall", "copy", "dynamic_ngrams", "family_tree", "inference"),
     *("mqar", "omniglot"),
