@@ -38,8 +38,9 @@ class _Episode(keras.layers.Layer):
     def _candidate(self, fact, before):
         """What a GRU would take over if its update gate were open."""
         units, gru = self.state_size, self.gru
-        of_fact = ops.matmul(fact, gru.kernel) + gru.bias[0]
-        of_state = ops.matmul(before, gru.recurrent_kernel) + gru.bias[1]
+        bias: Any = ops.convert_to_tensor(gru.bias)
+        of_fact = ops.matmul(fact, gru.kernel) + bias[0]
+        of_state = ops.matmul(before, gru.recurrent_kernel) + bias[1]
         reset = ops.sigmoid(
             of_fact[:, units : 2 * units] + of_state[:, units : 2 * units]
         )
@@ -211,7 +212,7 @@ class DynamicMemory(keras.layers.Layer):
             logits = ops.where(mask, logits, NOWHERE)
         if not self.attention_gru:
             return ops.sigmoid(logits)
-        gates = ops.softmax(logits)
+        gates: Any = ops.softmax(logits)
         # Where there is no fact at all the softmax is not 0.
         return gates if mask is None else gates * ops.cast(mask, gates.dtype)
 

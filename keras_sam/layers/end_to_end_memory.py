@@ -185,7 +185,7 @@ class EndToEndMemory(keras.layers.Layer):
         self.is_linear.assign(0.0)
 
     def call(self, facts: Any, question: Any, training: bool = False) -> Any:
-        u, _ = self._hop(facts, question, training)
+        u, _ = self._hops(facts, question, training)
         if not self.return_logits:
             return u
         return ops.matmul(u, ops.transpose(self.tables[-1].embeddings))
@@ -199,10 +199,10 @@ class EndToEndMemory(keras.layers.Layer):
         """
         if not self.built:
             self(facts, question)
-        _, attention = self._hop(facts, question, training=False)
+        _, attention = self._hops(facts, question, training=False)
         return ops.stack(attention, axis=1)
 
-    def _hop(self, facts, question, training):
+    def _hops(self, facts, question, training):
         check_numbers("facts", facts)
         check_numbers("question", question)
         facts, question = (ops.cast(each, "int32") for each in (facts, question))
@@ -213,13 +213,15 @@ class EndToEndMemory(keras.layers.Layer):
             age = ops.minimum(age, self.max_facts - 1)
 
         def stored(i):
-            vectors = self.tables[i](facts)
+            table: Any = self.tables[i]
+            vectors = table(facts)
             if self.max_facts is not None:
                 vectors += ops.take(ops.cast(self.ages[i], vectors.dtype), age, axis=0)
             return vectors
 
         adjacent = self.tying == "adjacent"
-        u = self.tables[0 if adjacent else 2](question)
+        of_question: Any = self.tables[0 if adjacent else 2]
+        u = of_question(question)
         read, said = stored(0), stored(1)
         attention = []
         for hop in range(self.hops):
@@ -243,7 +245,7 @@ class EndToEndMemory(keras.layers.Layer):
         return ops.sum(later, axis=-1, keepdims=True) - ops.cumsum(later, axis=-1)
 
     def _weights(self, likeness, is_fact):
-        weights = ops.softmax(ops.where(is_fact, likeness, NOWHERE))
+        weights: Any = ops.softmax(ops.where(is_fact, likeness, NOWHERE))
         if self.linear_start:
             weights = ops.where(self.is_linear > 0.5, likeness, weights)
         # Where there is no fact at all the softmax is not 0.
