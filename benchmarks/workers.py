@@ -95,7 +95,7 @@ def speed_of(workers, *settings):
 
 def main():
     options = Options(__doc__, RESULTS)
-    options.add("--layers", list(LAYERS), "which layers")
+    options.add("--layers", ["SAM"], f"some of {list(LAYERS)}")
     options.add("--batches", [16, 64], "global batch sizes", numbers)
     options.add("--steps", 20, "of an epoch", int)
     options.add("--epochs", 4, "of a measurement, the first to compile", int)
