@@ -107,9 +107,11 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         give it the folder of a backup, not one of data.
 
         Args:
-            path: String or path, a folder that may not be there yet.
+            path: String or path, a folder. It is made if it is not there.
         """
         path = Path(path)
+        if self.is_chief:
+            path.mkdir(parents=True, exist_ok=True)
         content = self._from_chief(_pack(path) if self.is_chief else b"")
         if self.is_chief:
             return path
@@ -214,8 +216,7 @@ def _part_size(dataset, workers):
 def _pack(folder):
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
-        if folder.exists():
-            archive.add(folder, arcname=".")
+        archive.add(folder, arcname=".")
     return content.getvalue()
 
 

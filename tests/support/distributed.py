@@ -135,13 +135,16 @@ def main():
     parser.add_argument("output")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--backup")
+    parser.add_argument("--keras-backup", action="store_true")
     parser.add_argument("--kill", type=int)
     arguments = parser.parse_args()
     strategy = keras_sam.distribute.MultiWorkerStrategy()
     backup = arguments.backup and strategy.folder(arguments.backup)
     callbacks = []
+    if arguments.keras_backup:
+        callbacks, backup = [keras.callbacks.BackupAndRestore(backup)], None
     if arguments.kill is not None and not strategy.is_chief:
-        callbacks = [KillIn(arguments.kill)]
+        callbacks.append(KillIn(arguments.kill))
     found = {}
     for case in arguments.cases.split(","):
         found |= results(case, strategy, arguments.epochs, callbacks, backup)
