@@ -41,6 +41,20 @@ def _check_compiled(model):
             "`model.compile` with `jit_compile=False`; the layers of keras_sam compile "
             f"themselves. Received: jit_compile={model.jit_compile}"
         )
+    if model.steps_per_execution != 1:
+        raise ValueError(
+            "Several workers take one step at a time: TensorFlow cannot loop over "
+            "steps that they share. Call `model.compile` with `steps_per_execution=1`. "
+            f"Received: steps_per_execution={model.steps_per_execution}"
+        )
+    for layer in _compat.sublayers(model):
+        is_normalization = isinstance(layer, keras.layers.BatchNormalization)
+        if is_normalization and layer.trainable and not layer.synchronized:
+            raise ValueError(
+                "BatchNormalization would take the mean of each worker's part of a "
+                "batch, which may be empty. Make the layer with `synchronized=True`. "
+                f"Received: the layer {layer.name!r}"
+            )
     optimizer = model.optimizer
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(

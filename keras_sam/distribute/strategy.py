@@ -55,8 +55,9 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
     Raises:
         ValueError: If the cluster has tasks other than chief and workers, or this
             process is none of them; in `fit`, if the model is compiled with
-            `jit_compile=True`, a `LossScaleOptimizer`, gradients accumulated over
-            steps, or a loss without reduction or with one value for the whole batch.
+            `jit_compile=True`, `steps_per_execution`, a `LossScaleOptimizer`, gradients
+            accumulated over steps, or a loss without reduction or with one value for
+            the whole batch; or if a `BatchNormalization` is not `synchronized`.
         RuntimeError: If TensorFlow has run something before.
 
     Example:

@@ -99,6 +99,7 @@ def compiled(**options):
     "options, words",
     [
         ({"jit_compile": True}, "jit_compile=False"),
+        ({"steps_per_execution": 2}, "steps_per_execution=1"),
         (
             {"optimizer": keras.optimizers.SGD(gradient_accumulation_steps=2)},
             "gradient_accumulation_steps=2",
@@ -108,11 +109,22 @@ def compiled(**options):
             "auto_scale_loss=False",
         ),
     ],
-    ids=["xla", "accumulation", "loss_scale"],
+    ids=["xla", "steps", "accumulation", "loss_scale"],
 )
 def test_what_is_compiled_to_something_else_is_refused(options, words):
     with pytest.raises(ValueError, match=words):
         use_global_batch(compiled(**options))
+
+
+def test_normalization_of_parts_is_refused():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization()])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="synchronized=True"):
+        use_global_batch(model)
+    model.layers[0].trainable = False  # It has no part in a batch then.
+    model.compile("sgd", "mse")
+    model.evaluate(np.ones((1, 2)), np.ones((1, 2)), verbose=0)
+    use_global_batch(model)
 
 
 def test_losses_without_parts_are_refused():
