@@ -28,6 +28,7 @@ PAGES = ROOT / "docs"
 DOCUMENTS = (
     ROOT / "README.md",
     PAGES / "guides" / "choose-an-index.md",
+    PAGES / "guides" / "distribute.md",
     PAGES / "guides" / "serving.md",
     PAGES / "guides" / "training.md",
     PAGES / "results" / "benchmarks.md",
@@ -386,6 +387,21 @@ def dense():
     return markdown(["layer", "ms per step", "range"], rows)
 
 
+def workers():
+    """Steps per second of one process and of two workers."""
+
+    def spread(each):
+        low, high = each["range"]
+        return f"{number(each['median'])} ({number(low)} to {number(high)})"
+
+    keys = ("one_process", "two_workers", "gain")
+    cases = stored("workers").get("steps_per_second", {}).get("cases", {})
+    rows = [
+        [name, *(spread(case[key]) for key in keys)] for name, case in cases.items()
+    ]
+    return markdown(["training", "one process", "two workers", "gain"], rows)
+
+
 def learning(size):
     """After how many sequences each model has learned each task."""
     return markdown(*curves.table(curves.load(curves.RESULTS), size))
@@ -668,6 +684,7 @@ TABLES = {
         recall_curriculum,
         headline,
         dense,
+        workers,
         learning,
         models,
         copying,

@@ -110,8 +110,10 @@ class SequenceProblem:
             loss=loss,
             weighted_metrics=[getattr(keras_sam.metrics, metric)()],
             # A curriculum has many lengths, and XLA compiles for each of them; a sparse
-            # layer compiles itself for few. XLA cannot compile a ScaNN index.
+            # layer compiles itself for few. XLA cannot compile a ScaNN index, nor a
+            # step that several workers share.
             jit_compile=self.curriculum is None
+            and not tf.distribute.has_strategy()
             and model.get_layer("memory").cell.supports_jit,
         )
 

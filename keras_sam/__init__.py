@@ -12,6 +12,7 @@ if keras.backend.backend() != "tensorflow":
 
 from keras_sam import (  # noqa: E402
     callbacks,
+    distribute,
     export,
     index,
     metrics,
@@ -75,6 +76,7 @@ __all__ = [
     "ThinkSteps",
     "__version__",
     "callbacks",
+    "distribute",
     "export",
     "export_saved_model",
     "index",

@@ -101,6 +101,28 @@ def test_train_smoke_is_resumed_and_exports(tmp_path):
     assert not (tmp_path / "backup").exists()
 
 
+@pytest.mark.slow
+def test_two_workers_train_what_one_process_trains(tmp_path):
+    options = ("examples/train.py", "--smoke", "--task", "traversal", "--cell", "ntm")
+    run_script(*options, "--output", tmp_path / "one")
+    options += ("--workers", "2", "--output", tmp_path / "two")
+    run_script(*options, "--stop-after", "1")
+    run_script(*options)
+    one, two = (
+        json.loads((tmp_path / name / "results.json").read_text())
+        for name in ("one", "two")
+    )
+    assert (one["workers"], two["workers"]) == (1, 2)
+    assert (tmp_path / "two/1/saved_model.pb").exists()
+    for before, after in zip(one["curve"], two["curve"], strict=True):
+        assert before.keys() == after.keys()
+        for name in before.keys() - {"seconds"}:
+            np.testing.assert_allclose(after[name], before[name], rtol=1e-5)
+    for name in ("test", "underground", "write_gate_shut"):
+        assert two[name].keys() == one[name].keys()
+    np.testing.assert_allclose(two["test"]["loss"], one["test"]["loss"], rtol=1e-5)
+
+
 def train_with_a_stop(folder, *options):
     """Output and results of a small training that is stopped and goes on."""
     options = ("--smoke", *options, "--output", folder)
