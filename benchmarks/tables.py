@@ -15,7 +15,7 @@ from pathlib import Path
 import figure1
 import learning as curves
 import step_cost
-from cards import tested  # Where it is, learning.py says.
+from cards import layer_name, tested  # Where it is, learning.py says.
 from measuring import MIB, digits, load, markdown
 from train import cell_of
 
@@ -452,7 +452,7 @@ def models():
             figure = f"{100 * share:.1f} % right"
         name = path.parent.name
         by_name = "yes" if (path.parent / "model.keras").exists() else ""
-        row = [f"`{name}`", task, f"`{cell_of(run).upper()}`"]
+        row = [f"`{name}`", task, f"`{layer_name(cell_of(run))}`"]
         rows.append([*row, f"{run['parameters']:,}", figure, by_name])
     return markdown(columns, rows)
 
@@ -570,16 +570,37 @@ def traversal():
 def omniglot():
     """Right labels of unseen characters by how often they came before."""
     paths = [MODELS / "omniglot_sam" / "results.json"]
-    paths += sorted(RESULTS.glob("omniglot_*.json"))
+    paths += sorted(RESULTS.glob("omniglot_peer_*.json"))
     instances = (1, 2, 3, 5, 10)
-    rows = []
-    for run in map(load, paths):
-        right = [run["test"][f"instance {number_of}"] for number_of in instances]
-        episodes = f"{run['training_sequences']:,}"
-        cell = cell_of(run).upper()
-        rows.append([cell, *(f"{share:.1%}" for share in right), episodes])
+    rows = [
+        [
+            cell_of(run).upper(),
+            f"{run['seed']}",
+            *(f"{run['test'][f'instance {number_of}']:.1%}" for number_of in instances),
+            f"{run['parameters']:,}",
+            f"{run['training_sequences']:,}",
+            minutes(run),
+        ]
+        for run in map(load, paths)
+    ]
     columns = [f"instance {number_of}" for number_of in instances]
-    return markdown(["cell", *columns, "training episodes"], rows)
+    columns += ["parameters", "episodes", "minutes"]
+    return markdown(["cell", "seed", *columns], rows)
+
+
+def omniglot_classes():
+    """The same in episodes of more characters than in training."""
+    instances = (2, 3, 5, 10)
+    rows = [
+        [
+            name.removeprefix("classes "),
+            f"{1.0 - right['accuracy']:.3f}",
+            *(f"{right[f'instance {number_of}']:.1%}" for number_of in instances),
+        ]
+        for name, right in stored("omniglot_curriculum")["test_of_size"].items()
+    ]
+    columns = [f"instance {number_of}" for number_of in instances]
+    return markdown(["characters", "error", *columns], rows)
 
 
 def mqar():
@@ -635,7 +656,7 @@ RAE = {
 def babi():
     """Wrong answers to the official tests of bAbI, beside those of Rae et al."""
     runs = [load(path) for path in sorted(MODELS.glob("babi_*/results.json"))]
-    ours = {f"{cell_of(run).upper()}, sentences": run["test"] for run in runs}
+    ours = {f"{layer_name(cell_of(run))}, sentences": run["test"] for run in runs}
     columns = ["task", *ours, *(f"{cell}, words (Rae et al.)" for cell in RAE)]
     rows = [
         [
@@ -690,6 +711,7 @@ TABLES = {
         copying,
         learned,
         omniglot,
+        omniglot_classes,
         babi,
         mqar,
         mqar_long,
