@@ -15,7 +15,7 @@ from pathlib import Path
 import figure1
 import learning as curves
 import step_cost
-from cards import layer_name, tested  # Where it is, learning.py says.
+from cards import public_name, tested  # Where it is, learning.py says.
 from measuring import MIB, digits, load, markdown
 from train import cell_of
 
@@ -452,7 +452,7 @@ def models():
             figure = f"{100 * share:.1f} % right"
         name = path.parent.name
         by_name = "yes" if (path.parent / "model.keras").exists() else ""
-        row = [f"`{name}`", task, f"`{layer_name(cell_of(run))}`"]
+        row = [f"`{name}`", task, f"`{public_name(cell_of(run))}`"]
         rows.append([*row, f"{run['parameters']:,}", figure, by_name])
     return markdown(columns, rows)
 
@@ -656,7 +656,7 @@ RAE = {
 def babi():
     """Wrong answers to the official tests of bAbI, beside those of Rae et al."""
     runs = [load(path) for path in sorted(MODELS.glob("babi_*/results.json"))]
-    ours = {f"{layer_name(cell_of(run))}, sentences": run["test"] for run in runs}
+    ours = {f"{public_name(cell_of(run))}, sentences": run["test"] for run in runs}
     columns = ["task", *ours, *(f"{cell}, words (Rae et al.)" for cell in RAE)]
     rows = [
         [

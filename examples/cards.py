@@ -109,7 +109,7 @@ def card(folder, usage):
         text = "The folder `1` has the SavedModel.\n"
     return CARD.format(
         name=folder.name,
-        cell=layer_name(results["cell"]),
+        cell=public_name(results["cell"]),
         task=task.replace("_", " "),
         facts=table(["what", "value"], facts.items()),
         data_of_test=TESTED.get(task, DRAWN_APART),
@@ -119,7 +119,7 @@ def card(folder, usage):
     )
 
 
-def layer_name(cell):
+def public_name(cell):
     """The public name of a cell's layer."""
     return LAYERS.get(cell, cell.upper())
 
@@ -129,7 +129,7 @@ def layer_of(results, recipe):
     settings = [f"{name}={value!r}" for name, value in recipe.get("layer", {}).items()]
     if recipe.get("positions"):
         settings.append("after `keras_sam.RandomPositions`")
-    return ", ".join([f"`{layer_name(results['cell'])}`", *settings])
+    return ", ".join([f"`{public_name(results['cell'])}`", *settings])
 
 
 def training(results):

@@ -45,7 +45,7 @@ class DNTMCell(MemoryCell):
         v = 0.1 v + 0.9 z
 
     where v is that of the step before, beta = 1 + softplus and gamma a sigmoid. Reads
-    come before the write, r = sum_i w[i] [address; content][i], and a step may have
+    come before the write, r = sum_i w_i m_i of the words m, and a step may have
     several of them: after each the controller runs once more on the same input and on
     what was read. Then each write head writes to the contents alone
 
