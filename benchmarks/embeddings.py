@@ -59,7 +59,10 @@ def parse_arguments():
     options.add("--seconds", 4.0, "of load, in each round", float)
     options.add("--rounds", 3, "of load", int)
     options.add_argument("--task", help=argparse.SUPPRESS)  # in a process of its own
-    return options.parse()
+    parsed = options.parse()
+    if not (parsed.task or parsed.encoder):
+        options.error("--encoder is missing: examples/embeddings.py leaves one")
+    return parsed
 
 
 class Plain(tf.Module):

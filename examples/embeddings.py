@@ -57,11 +57,15 @@ def parse_arguments():
     add("--data", type=Path, help="folder of the archives; default: downloaded")
     add("--encoder", type=Path, help="a .keras file, in the place of a training")
     add("--epochs", type=int, default=20, help="of the encoder's training")
-    add("--shots", default="1,5,19", help="drawings of each unseen character")
+    add("--shots", type=numbers, default="1,5,19", help="of each unseen character")
     add("--index", default="exact", choices=INDEXES, help="of the recognizer")
     add("--output", type=Path, default=Path("runs/embeddings"))
     add("--seed", type=int, default=0)
     return parser.parse_args()
+
+
+def numbers(text):
+    return [int(number) for number in text.split(",")]
 
 
 def load_images(data):
@@ -87,8 +91,8 @@ def embeddings(encoder, images):
 class EachStep(keras.layers.Wrapper):
     """Applies a layer to each step of sequences of any length.
 
-    `keras.layers.TimeDistributed` answers with one step alone in a graph that does not
-    know the length.
+    Where a graph does not know the length, `keras.layers.TimeDistributed` of Keras 3.15
+    takes the batch size for it.
     """
 
     def call(self, sequences):
@@ -307,12 +311,60 @@ def draw(path, lookup, images, slots, weights, rows=8):
     plt.close(figure)
 
 
+def check_shots(shots, drawings):
+    if not all(0 < each < drawings for each in shots):
+        raise SystemExit(
+            f"error: --shots must be numbers from 1 to {drawings - 1}, since a drawing "
+            f"is left to ask for. Received: {shots}"
+        )
+
+
+def compare(lookup, images, encoder):
+    """Prints rows of the table; returns slots and weights that the last index read."""
+    seen, unseen = images
+    for index in INDEXES:
+        with tempfile.TemporaryDirectory() as folder:
+            path = lookup.export(folder, index)
+            loaded = tf.saved_model.load(path)
+            labels, slots, weights = look_up(loaded.signatures, lookup.queries)
+            print(
+                f"{lookup.shots:5} {len(lookup.words):6,} {index:>7}"
+                f" {np.mean(labels == lookup.answers):6.3f}"
+                f" {recall(slots, lookup.queries, lookup.words):9.4f}"
+                f" {milliseconds(loaded.signatures, lookup.queries[:1]):12.2f}"
+                f" {milliseconds(loaded.signatures, lookup.queries[:64]):15.2f}",
+                flush=True,
+            )
+            if index == "exact" and lookup.shots + TOGETHER <= unseen.shape[1]:
+                one, several = right_of_two_models(
+                    path, encoder, unseen, len(seen), lookup.shots
+                )
+                print(f"      two models of this memory: {one:.3f} of one drawing,")
+                print(f"      {several:.3f} of the mean of {TOGETHER}", flush=True)
+    return slots, weights
+
+
+def export_recognizer(lookup, images, encoder, index, output):
+    """A SavedModel that takes drawings, and the body of a request to it."""
+    path = lookup.export(output / "recognizer", index, encoder)
+    queries = split(*images, lookup.shots)[1][0]
+    question = queries[lookup.order[:1], np.newaxis].astype(float).round(2)
+    body = json.dumps({"instances": question.tolist()})
+    (output / "question.json").write_text(body)
+    loaded = tf.saved_model.load(path)
+    inputs = tf.constant(question, tf.float32)
+    label = loaded.signatures["serving_default"](inputs=inputs)["outputs"]
+    print(f"{path} names the drawing in {output / 'question.json'} {label.numpy()}.")
+    print(f"Its label is {lookup.answers[0]}.")
+
+
 def main():
     arguments = parse_arguments()
     output = arguments.output
     output.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(arguments.seed)
-    seen, unseen = load_images(arguments.data)
+    seen, unseen = images = load_images(arguments.data)
+    check_shots(arguments.shots, unseen.shape[1])
     if arguments.encoder:
         encoder = keras.models.load_model(arguments.encoder)
     else:
@@ -323,39 +375,12 @@ def main():
     keys = embeddings(encoder, seen), embeddings(encoder, unseen)
 
     print(f"shots  words   index  right  recall@{READS}  ms, 1 query  ms, 64 queries")
-    for shots in map(int, arguments.shots.split(",")):
+    for shots in arguments.shots:
         lookup = Lookup(*keys, shots, arguments.seed)
-        for index in INDEXES:
-            with tempfile.TemporaryDirectory() as folder:
-                path = lookup.export(folder, index)
-                loaded = tf.saved_model.load(path)
-                labels, slots, weights = look_up(loaded.signatures, lookup.queries)
-                print(
-                    f"{shots:5} {len(lookup.words):6,} {index:>7}"
-                    f" {np.mean(labels == lookup.answers):6.3f}"
-                    f" {recall(slots, lookup.queries, lookup.words):9.4f}"
-                    f" {milliseconds(loaded.signatures, lookup.queries[:1]):12.2f}"
-                    f" {milliseconds(loaded.signatures, lookup.queries[:64]):15.2f}",
-                    flush=True,
-                )
-                if index == "exact" and shots + TOGETHER <= unseen.shape[1]:
-                    one, several = right_of_two_models(
-                        path, encoder, unseen, len(seen), shots
-                    )
-                    print(f"      two models of this memory: {one:.3f} of one drawing,")
-                    print(f"      {several:.3f} of the mean of {TOGETHER}", flush=True)
-
-    # Of the last memory, by the last index.
-    images = seen, unseen
-    draw(output / "retrieved.png", lookup, images, slots, weights)
-    path = lookup.export(output / "recognizer", arguments.index, encoder)
-    question = split(*images, shots)[1][0][lookup.order[:1], np.newaxis].round(2)
-    body = {"instances": question.astype(float).round(2).tolist()}
-    (output / "question.json").write_text(json.dumps(body))
-    named = tf.saved_model.load(path).signatures["serving_default"]
-    label = named(inputs=tf.constant(question))["outputs"].numpy().item()
-    print(f"{path} names the drawing in {output / 'question.json'} {label}.")
-    print(f"Its label is {lookup.answers[0]}.")
+        read = compare(lookup, images, encoder)
+    # Of the last memory.
+    draw(output / "retrieved.png", lookup, images, *read)
+    export_recognizer(lookup, images, encoder, arguments.index, output)
 
 
 if __name__ == "__main__":
