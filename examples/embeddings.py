@@ -354,7 +354,10 @@ def export_recognizer(lookup, images, encoder, index, output):
     loaded = tf.saved_model.load(path)
     inputs = tf.constant(question, tf.float32)
     label = loaded.signatures["serving_default"](inputs=inputs)["outputs"]
-    print(f"{path} names the drawing in {output / 'question.json'} {label.numpy()}.")
+    print(
+        f"{path} names the drawing in {output / 'question.json'}"
+        f" {label.numpy().item()}."
+    )
     print(f"Its label is {lookup.answers[0]}.")
 
 

@@ -91,7 +91,7 @@ def test_smoke_of_the_example_and_of_its_benchmark(tmp_path):
     model = tf.saved_model.load(tmp_path / "run" / "recognizer" / "1")
     drawing = tf.constant(body["instances"], tf.float32)
     labels = model.signatures["serving_default"](inputs=drawing)["outputs"]
-    assert f" {labels.numpy()}." in output
+    assert f" {labels.numpy().item()}." in output
     wrong = ("--shots", "1,4", "--data", tmp_path, "--output", tmp_path / "run")
     error = run_script("examples/embeddings.py", *wrong, status=1)
     assert "from 1 to 3" in error and "Traceback" not in error
