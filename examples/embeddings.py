@@ -12,7 +12,7 @@ encoder has never seen. Queries are the other drawings of these; all 1,623 label
 possible answers.
 
 Nothing of the SAM is trained: its query is the embedding, its write gate is shut, and
-its output scores the codes in the words that it reads (`set_by_hand`).
+its output scores the codes in the words that it reads (labelled_memory.py).
 
 What the script prints: how often the label is right and the right words are found, with
 exact search, LSH and ScaNN; what two models make of one memory that they share. What it
@@ -31,6 +31,7 @@ import matplotlib
 import numpy as np
 import tensorflow as tf
 from image_encoder import PART, train_encoder
+from labelled_memory import READS, label_codes, labelled_words, make_memory
 
 import keras_sam
 import keras_sam.datasets
@@ -38,12 +39,7 @@ import keras_sam.datasets
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-SIZE, FEATURES, CODE = 28, 64, 64
-READS = 4  # words of a query
-# Embeddings have length one: words are found by these, hardly by their codes.
-CODE_LENGTH = 0.25
-# Of two words the one that is more alike by 0.05 counts e^2 times as much.
-STRENGTH = 40.0
+SIZE, FEATURES = 28, 64
 QUERIES = 2000  # at most, that a memory is asked
 TOGETHER = 3  # drawings whose mean the second model asks for
 INDEXES = ("exact", "lsh", "scann")
@@ -105,53 +101,7 @@ class EachStep(keras.layers.Wrapper):
         return (*input_shape[:2], *shape[1:])
 
 
-# The SAM.
-
-
-def make_memory(slots, codes):
-    """A layer that scores labels, whose codes are `[labels, CODE]`."""
-    layer = keras_sam.SAM(
-        len(codes),
-        memory_slots=slots,
-        word_size=FEATURES + CODE,
-        read_heads=1,
-        reads_per_head=READS,
-        index="exact",
-        # The controller's output is the input: the embedding.
-        controller=keras.layers.SimpleRNNCell(
-            FEATURES,
-            activation="linear",
-            use_bias=False,
-            kernel_initializer="identity",
-            recurrent_initializer="zeros",
-        ),
-        gated_erase=True,
-        clip_value=None,
-        return_sequences=True,
-        name="memory",
-    )
-    layer.build((None, None, FEATURES))
-    set_by_hand(layer.cell, codes)
-    return layer
-
-
-def set_by_hand(cell, codes):
-    """Has a cell ask for its input, write nothing and score the codes that it reads."""
-    kernel, bias = (np.zeros_like(each) for each in cell.interface.get_weights())
-    columns = cell.interface_columns
-    kernel[:, columns["queries"]] = np.eye(FEATURES, cell.word_size)
-    bias[columns["strengths"]] = STRENGTH
-    bias[columns["write_gates"]] = -80.0
-    cell.interface.set_weights([kernel, bias])
-    kernel, bias = map(np.zeros_like, cell.output_projection.get_weights())
-    kernel[-CODE:] = codes.T / CODE_LENGTH
-    cell.output_projection.set_weights([kernel, bias])
-
-
-def label_codes(count, seed):
-    """A direction for each label, `[count, CODE]`, of length one."""
-    bits = np.random.default_rng(seed).integers(2, size=(count, CODE))
-    return ((2.0 * bits - 1.0) / np.sqrt(CODE)).astype("float32")
+# The memory.
 
 
 def split(seen, unseen, shots):
@@ -186,7 +136,7 @@ class Lookup:
 
     Attributes:
         shots: Integer.
-        words: Array `[slots, features + CODE]`: embedding and code of the label.
+        words: Array `[slots, W]`: embedding and code of the label.
         labels: Integer array `[slots]`.
         queries: Embeddings `[count, features]`.
         answers: Integer array `[count]`: their labels.
@@ -196,11 +146,11 @@ class Lookup:
     def __init__(self, seen, unseen, shots, seed):
         (keys, self.labels), (queries, answers) = split(seen, unseen, shots)
         codes = label_codes(len(seen) + len(unseen), seed)
-        self.words = np.concatenate([keys, CODE_LENGTH * codes[self.labels]], axis=-1)
+        self.words = labelled_words(keys, codes[self.labels])
         self.shots = shots
         self.order = np.random.default_rng(seed).permutation(len(queries))[:QUERIES]
         self.queries, self.answers = queries[self.order], answers[self.order]
-        self._memory = make_memory(len(self.words), codes)
+        self._memory = make_memory(len(self.words), FEATURES, codes)
         start = self._memory.get_initial_state(1, memory=self.words)
         self._frozen = {"memory": start}
 

@@ -36,13 +36,16 @@ def test_recall_counts_slots_in_any_order(example):
     assert example.recall(np.array([[2, 0, 4, 1]]), queries, words) == 0.5
 
 
-def test_sam_set_by_hand_scores_the_labels_of_the_nearest_words(example):
+def test_sam_set_by_hand_scores_the_labels_of_the_nearest_words(
+    example, import_example
+):
+    labelled = import_example("labelled_memory")
     rng = np.random.default_rng(0)
     keys = unit(rng.normal(size=(5, 8, example.FEATURES)))
     lookup = example.Lookup(keys[:3], keys[3:], 6, seed=0)
     assert lookup.words.shape == (36, 128) and len(lookup.queries) == 4
-    codes = example.label_codes(5, 0)
-    layer = example.make_memory(36, codes)
+    codes = labelled.label_codes(5, 0)
+    layer = labelled.make_memory(36, example.FEATURES, codes)
     start = layer.get_initial_state(4, memory=lookup.words)
     inputs = np.repeat(lookup.queries[:, np.newaxis], 2, axis=1)
     trace = layer.trace(
@@ -52,7 +55,7 @@ def test_sam_set_by_hand_scores_the_labels_of_the_nearest_words(example):
     similarity = lookup.queries @ unit(lookup.words)[:, : example.FEATURES].T
     slots = np.argsort(-similarity, axis=1)[:, : example.READS]
     weights = np.exp(
-        (1.0 + example.STRENGTH) * np.take_along_axis(similarity, slots, axis=1)
+        (1.0 + labelled.STRENGTH) * np.take_along_axis(similarity, slots, axis=1)
     )
     weights /= weights.sum(axis=1, keepdims=True)
     values = np.einsum("qk,qkv->qv", weights, codes[lookup.labels[slots]])
