@@ -122,28 +122,40 @@ def load(clients, url, questions, seconds):
 def measure_load(arguments):
     sequences = copy_sequences(100)
     expected = expected_answers(sequences)
-    bodies = [json.dumps({"inputs": each.tolist()}) for each in sequences]
+    results = []
+    with running_server(MODEL) as url, tempfile.TemporaryDirectory() as folder:
+        questions = write_questions(folder, sequences, expected)
+        load(1, url, questions, 2.0)  # warm
+        for clients in map(int, arguments.clients.split(",")):
+            results.append(load(clients, url, questions, arguments.seconds))
+            print(results[-1], flush=True)
+    return results
+
+
+@contextlib.contextmanager
+def running_server(model):
+    """The address of a model, of which examples/serve.py serves the latest version."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/v1/models/{MODEL.name}"
-    command = [sys.executable, ROOT / "examples/serve.py", MODEL, "--port", str(port)]
+    url = f"http://127.0.0.1:{port}/v1/models/{model.name}"
+    command = [sys.executable, ROOT / "examples/serve.py", model, "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=-3)
     try:
         wait_for(url, server)
-        with tempfile.TemporaryDirectory() as folder:
-            questions = f"{folder}/questions.npz"
-            answers = {f"answer_{i}": answer for i, answer in enumerate(expected)}
-            np.savez(questions, bodies=bodies, **answers)
-            load(1, url, questions, 2.0)  # warm
-            results = []
-            for clients in map(int, arguments.clients.split(",")):
-                results.append(load(clients, url, questions, arguments.seconds))
-                print(results[-1], flush=True)
+        yield url
     finally:
         server.terminate()
         server.wait()
-    return results
+
+
+def write_questions(folder, inputs, answers):
+    """The path of a file of requests and right answers, for locustfile.py."""
+    bodies = [json.dumps({"inputs": each.tolist()}) for each in inputs]
+    answers = {f"answer_{i}": answer for i, answer in enumerate(answers)}
+    path = f"{folder}/questions.npz"
+    np.savez(path, bodies=bodies, **answers)
+    return path
 
 
 def wait_for(url, server):

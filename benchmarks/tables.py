@@ -10,6 +10,7 @@ results.json beside the models in saved_models. What has not been measured is le
 import json
 import re
 import shlex
+import statistics
 from pathlib import Path
 
 import figure1
@@ -29,6 +30,7 @@ DOCUMENTS = (
     ROOT / "README.md",
     PAGES / "guides" / "choose-an-index.md",
     PAGES / "guides" / "distribute.md",
+    PAGES / "guides" / "embeddings.md",
     PAGES / "guides" / "serving.md",
     PAGES / "guides" / "training.md",
     PAGES / "results" / "benchmarks.md",
@@ -355,6 +357,87 @@ def load_of_server():
         "wrong answers",
     ]
     return markdown(columns, rows)
+
+
+def embeddings_found():
+    """What a frozen memory of embeddings answers, for each number of shots."""
+    found = stored("embeddings")["found"]["rows"]
+    by_shots = {}
+    for row in found:
+        by_shots.setdefault((row["shots"], row["words"], row["queries"]), []).append(
+            row
+        )
+    rows = [
+        [
+            *(shots, f"{words:,}", f"{queries:,}"),
+            *(f"{100 * row['right']:.1f}" for row in of_shots),
+            *(f"{row['recall']:.3f}" for row in of_shots),
+        ]
+        for (shots, words, queries), of_shots in by_shots.items()
+    ]
+    indexes = [row["index"] for row in found[: len(found) // len(by_shots)]]
+    columns = ["shots", "words", "queries"]
+    columns += [f"{kind}, {i}" for kind in ("right, %", "recall@4") for i in indexes]
+    return markdown(columns, rows)
+
+
+def embeddings_of_two_models():
+    rows = [
+        [row["shots"], *(f"{100 * each:.1f}" for each in row["right_of_two_models"])]
+        for row in stored("embeddings")["found"]["rows"]
+        if "right_of_two_models" in row
+    ]
+    columns = ["shots", "one drawing, right, %", "mean of three, right, %"]
+    return markdown(columns, rows)
+
+
+def embeddings_alone():
+    """A call without a server."""
+    results = stored("embeddings")["alone"]
+    rows = [
+        [name, f"{100 * results['right'][name]:.1f}", *map(number, times.values())]
+        for name, times in results["milliseconds_by_queries"].items()
+    ]
+    counts = next(iter(results["milliseconds_by_queries"].values()))
+    columns = ["search", "right, %", *(f"ms, queries: {n}" for n in counts)]
+    return markdown(columns, rows)
+
+
+def embeddings_served():
+    """The medians of the rounds, each of which has a median of its own."""
+    rows, counts = [], []
+    for name, clients in stored("embeddings")["served"]["rounds_by_clients"].items():
+        counts, runs = list(clients), sum(clients.values(), [])
+        rows.append(
+            [
+                name,
+                *(middle(clients[n], "milliseconds_median") for n in counts),
+                *(middle(clients[n], "requests_per_second") for n in counts),
+                f"{sum(run['failed_or_wrong'] for run in runs)} of "
+                f"{sum(run['requests'] for run in runs):,}",
+            ]
+        )
+    columns = ["search", *(f"ms, clients: {n}" for n in counts)]
+    columns += [*(f"requests/s, clients: {n}" for n in counts), "wrong"]
+    return markdown(columns, rows)
+
+
+def embeddings_shared():
+    results = stored("embeddings")["shared"]
+    rows = [
+        [text, number(max(0.0, results[name]))]
+        for text, name in (
+            ("a first model with the memory", "first_model"),
+            ("a second model of the same memory", "second_model_of_the_same_memory"),
+            ("1,000 calls", "1000_calls"),
+            ("a copy of the memory, as a second SavedModel", "copy_of_the_memory"),
+        )
+    ]
+    return markdown(["what", "more resident memory, MiB"], rows)
+
+
+def middle(runs, name):
+    return number(statistics.median(run[name] for run in runs))
 
 
 def attacks_on_server():
@@ -700,6 +783,11 @@ TABLES = {
         frozen,
         load_of_server,
         attacks_on_server,
+        embeddings_found,
+        embeddings_of_two_models,
+        embeddings_alone,
+        embeddings_served,
+        embeddings_shared,
         longer,
         order_recall,
         recall_curriculum,

@@ -334,6 +334,25 @@ def test_what_cannot_go_chunk_by_chunk_is_served_whole_or_refused(make, tmp_path
     np.testing.assert_allclose(outputs["outputs"], expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("width", [1, 3])
+def test_outputs_in_time_without_features_are_streamed(width, tmp_path):
+    inputs = keras.Input((None, FEATURES))
+    scores = keras.layers.GRU(3, return_sequences=True)(inputs)
+    last = keras.layers.GRU(width)(inputs)
+    labels = keras.ops.argmax(scores, axis=-1)
+    model = keras.Model(inputs, {"labels": labels, "last": last})
+    signatures = tf.saved_model.load(export_saved_model(model, tmp_path)).signatures
+    whole = signatures["serving_default"](inputs=tf.constant(random_inputs()))
+    states = signatures["initial_state"](batch_size=tf.constant(len(random_inputs())))
+    labels = []
+    for chunk in np.split(random_inputs(), [1, 3], axis=1):
+        states = signatures["step"](inputs=tf.constant(chunk), **states)
+        labels.append(states.pop("labels"))
+        last = states.pop("last")
+    np.testing.assert_array_equal(np.concatenate(labels, axis=1), whole["labels"])
+    np.testing.assert_allclose(last, whole["last"], atol=1e-6)
+
+
 def test_layer_that_is_given_its_state_by_the_model(tmp_path):
     inputs = keras.Input((None, FEATURES))
     _, *state = keras_sam.NTM(**SIZES, return_state=True)(inputs)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tomllib
 import types
-import zipfile
 
 import keras
 import nbclient
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from babi_stories import write_babi
+from omniglot_files import write_omniglot
 from running import ROOT, run_script
 
 import keras_sam
@@ -261,21 +261,6 @@ def test_a_key_value_start_finds_the_value_of_a_key(import_example):
             ]
         )
     assert found[True] > 0.9 and found[False] < 0.5
-
-
-def write_omniglot(folder, characters=24, drawings=4):
-    """The archives of Omniglot, with a few characters of random lines."""
-    rng = np.random.default_rng(0)
-    for name in ("images_background", "images_evaluation"):
-        with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
-            for character in range(characters):
-                places = rng.integers(20, 80, size=2)
-                for drawer in range(1, drawings + 1):
-                    paper = np.full((105, 105, 1), 255, "uint8")
-                    row, column = places + rng.integers(-3, 4, size=2)
-                    paper[row : row + 5, 10:95] = paper[10:95, column : column + 5] = 0
-                    file = f"Alphabet/character{character:02}/0001_{drawer:02}.png"
-                    archive.writestr(f"{name}/{file}", tf.io.encode_png(paper).numpy())
 
 
 @pytest.mark.slow
