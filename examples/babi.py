@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from training import held_rate, set_interface_bias
+from training import held_rate, layer_class, set_interface_bias
 
 import keras_sam
 import keras_sam.datasets
@@ -223,8 +223,7 @@ def make_model(cell, layer, embedding, vocabulary):
     if cell == "lstm":
         memory = keras.layers.LSTM(layer["units"], return_sequences=True, name="memory")
     else:
-        kind = getattr(keras_sam, cell.upper())
-        memory = kind(**layer, return_sequences=True, name="memory")
+        memory = layer_class(cell)(**layer, return_sequences=True, name="memory")
     think = keras_sam.ThinkSteps(memory, max(steps.values()), name="think_steps")
     outputs = think(features, counts)
     return keras.Model(words, keras.layers.Dense(len(vocabulary.answers))(outputs))

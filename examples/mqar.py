@@ -12,7 +12,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
-from training import set_interface_bias
+from training import layer_class, set_interface_bias
 
 import keras_sam
 from keras_sam.tasks import MQAR_TEST, MQAR_TRAINING, mqar_sequences
@@ -119,8 +119,7 @@ def make_model(cell, layer, embedding, vocabulary=8192):
         )(features)
         outputs = keras.layers.Dense(embedding)(outputs)
     else:
-        kind = getattr(keras_sam, cell.upper())
-        outputs = kind(
+        outputs = layer_class(cell)(
             **layer, output_size=embedding, return_sequences=True, name="memory"
         )(features)
     outputs = keras.layers.LayerNormalization(name="outputs")(outputs)

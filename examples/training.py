@@ -113,11 +113,17 @@ def held_rate(training, steps):
     return HeldRate(training["learning_rate"], steps, **given)
 
 
+def layer_class(cell):
+    """The layer of keras_sam whose name a cell is: sam for SAM, stack_rnn for StackRNN."""
+    layers = {name.lower(): name for name in keras_sam.__all__}
+    return getattr(keras_sam, layers[cell.replace("_", "").lower()])
+
+
 def layer_arguments(cell):
     """The arguments of a cell's layer that are settings, not the problem's or ours."""
     if cell in ("lstm", "attention"):
         return {"units"} if cell == "lstm" else set()
-    parameters = inspect.signature(getattr(keras_sam, cell.upper())).parameters
+    parameters = inspect.signature(layer_class(cell)).parameters
     return set(parameters) - {"output_size", "return_sequences"}
 
 
@@ -214,7 +220,10 @@ def writing_shut(model):
     layer = interface_end(cell)
     columns = cell.interface_columns
     shut = dict.fromkeys({"write_gate", "write_gates"} & set(columns), -20.0)
-    if not shut:  # An NTM has no write gate: it erases nothing and adds nothing.
+    if "actions" in columns:  # A stack pops, whatever else it could do.
+        count = columns["actions"].stop // cell.stacks
+        shut = {"actions": [*[0.0, 20.0, 0.0][:count]] * cell.stacks}
+    elif not shut:  # An NTM has no write gate: it erases nothing and adds nothing.
         shut = {"erase": -20.0, "add": 0.0}
     weights = layer.get_weights()
     scale, shift = (values.copy() for values in weights)
