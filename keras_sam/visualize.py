@@ -321,7 +321,9 @@ def plot_stacks(
         _picture(figure, pair[1], contents[:, :depth, stack].T, **_STACKS)
         pair[1].set_ylabel(f"stack {stack}")
     if labels is not None:  # of all stacks, which share the axis
-        axes[-1, 0].set_xticks(range(steps), labels, fontsize=7)
+        axes[-1, 0].set_xticks(range(steps), labels)
+        for axis in axes[-1]:
+            axis.tick_params(axis="x", labelsize=6)
     figure.supxlabel("time step" if labels is None else "symbol that is read")
     figure.suptitle(title or f"{layer.cell.stacks} stacks")
     return figure
