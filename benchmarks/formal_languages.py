@@ -1,4 +1,4 @@
-"""Do the stacks count beyond the lengths of training? Table 1 of Joulin & Mikolov, 2015.
+"""Do stacks count beyond the lengths of training? As Joulin & Mikolov, 2015, ask.
 
     python benchmarks/formal_languages.py            # all that is not stored yet
     python benchmarks/formal_languages.py --seeds 0,1 --languages "a^n b^n" --cells lstm
@@ -14,8 +14,8 @@ Expected: with rounding the Stack RNN gets all strings of each language right wi
 seeds, and more of them than the LSTM.
 
 Each run is stored when it ends, in benchmarks/results/formal_languages.json. The first
-Stack RNN that gets all of `--picture` right is drawn beside it, on its longest string
-up to length 20: formal_languages.png.
+Stack RNN that gets all of `--picture` right is drawn beside it, formal_languages.png,
+while it reads the string of length 12.
 """
 
 import os
@@ -51,7 +51,7 @@ def test_set(language, longest=LONGEST):
 
 
 def share_right(model, lengths, inputs, targets, weights):
-    """The share of the strings of a length that are right, the mean over the lengths."""
+    """The share of a length's strings that are right, the mean over the lengths."""
     # As many strings at a time as there are lengths: all batches have one shape.
     batch = len(set(lengths))
     predicted = model.predict(inputs, batch_size=batch, verbose=0).argmax(axis=-1)
@@ -83,9 +83,7 @@ def run(language, cell, seed, smoke=False):
     strings = test_set(language, 4 if smoke else LONGEST)
     if cell != "lstm":
         larger = {"memory_slots": recipe["test"]["memory_slots"]}
-        mixed = with_actions(
-            model, problem, cell, layer, **larger, round_actions=False
-        )
+        mixed = with_actions(model, problem, cell, layer, **larger, round_actions=False)
         model = with_actions(model, problem, cell, layer, **larger)
     result = {
         "language": language,

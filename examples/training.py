@@ -114,7 +114,7 @@ def held_rate(training, steps):
 
 
 def layer_class(cell):
-    """The layer of keras_sam whose name a cell is: sam for SAM, stack_rnn for StackRNN."""
+    """The layer of keras_sam of a cell's name: SAM of sam, StackRNN of stack_rnn."""
     layers = {name.lower(): name for name in keras_sam.__all__}
     return getattr(keras_sam, layers[cell.replace("_", "").lower()])
 

@@ -98,8 +98,8 @@ def record(
     trace = layer.trace(batch, initial_state=initial_state)
     if "write_weights" not in trace:
         raise ValueError(
-            "`layer` must write to slots by weights. Draw the stacks of a StackRNN with "
-            f"`keras_sam.visualize.plot_stacks`. Received: layer={layer}"
+            "`layer` must write to slots by weights. Draw the stacks of a StackRNN "
+            f"with `keras_sam.visualize.plot_stacks`. Received: layer={layer}"
         )
     kinds = [trace[name] for name in ("write_weights", "read_weights")]
     slots = _touched(kinds, max_slots)
@@ -274,8 +274,8 @@ def plot_stacks(
 
     Raises:
         ImportError: If matplotlib is missing.
-        ValueError: If `layer` is no Stack RNN, `inputs` is not one sequence, or there is
-            not a label for each step.
+        ValueError: If `layer` is no Stack RNN, `inputs` is not one sequence, or
+            `labels` has not a label for each step.
 
     Example:
 

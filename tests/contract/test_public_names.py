@@ -6,10 +6,10 @@ import pytest
 
 import keras_sam
 
-CELLS = ["NTM", "DNC", "DAM", "SAM", "SDNC", "MANN"]
+CELLS = ["NTM", "DNC", "DAM", "SAM", "SDNC", "MANN", "StackRNN"]
 TASKS = [
-    *("associative_recall", "copy", "dynamic_ngrams", "family_tree", "inference"),
-    *("mqar", "omniglot"),
+    *("associative_recall", "copy", "dynamic_ngrams", "family_tree", "formal_language"),
+    *("inference", "mqar", "omniglot"),
     *("order_recall", "priority_sort", "repeat_copy", "shortest_path", "traversal"),
 ]
 NAMES = {
@@ -36,7 +36,7 @@ NAMES = {
         *(f"{task}_task" for task in TASKS),
         *(f"{task}_sequences" for task in TASKS),
         *("Lesson", "RELATIONS", "underground", "optimal_ngrams", "lstm_baseline"),
-        *("MQAR_TEST", "MQAR_TRAINING"),
+        *("FORMAL_LANGUAGES", "MQAR_TEST", "MQAR_TRAINING"),
         *("INFERENCE_LESSONS", "SHORTEST_PATH_LESSONS", "TRAVERSAL_LESSONS"),
     ],
     "callbacks": [
@@ -46,7 +46,15 @@ NAMES = {
     "models": ["list", "load"],
     "metrics": ["BitErrors", "SequenceAccuracy"],
     "visualize": [
-        *("Recording", "record", "plot", "plot_memory", "animate", "pixels"),
+        *(
+            "Recording",
+            "record",
+            "plot",
+            "plot_memory",
+            "plot_stacks",
+            "animate",
+            "pixels",
+        ),
     ],
 }
 

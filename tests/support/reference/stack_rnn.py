@@ -78,7 +78,9 @@ def run(
                     "pushed_values": values,
                 }
             memory = np.array(contents).T
-            steps.append({**step, "memory": memory, "read_vectors": memory[:read_depth]})
+            steps.append(
+                {**step, "memory": memory, "read_vectors": memory[:read_depth]}
+            )
         traces.append(steps)
         final_states.append(state)
     return common.stack_traces(traces, final_states)
