@@ -170,12 +170,8 @@ class StackRNNCell(MemoryCell):
             tf.concat([old[:, 1:], bottom], axis=1),  # pop
             old,  # no-op
         ]
-        memory = sum(
-            share * outcome
-            for share, outcome in zip(
-                tf.unstack(actions[:, tf.newaxis], axis=-1), outcomes, strict=False
-            )
-        )
+        shares = tf.unstack(actions[:, tf.newaxis], axis=-1)
+        memory = tf.add_n([s * o for s, o in zip(shares, outcomes, strict=False)])
         fields = {"memory": memory, "read_vectors": memory[:, : self.read_depth]}
         return fields, {"actions": actions, "pushed_values": values}
 
