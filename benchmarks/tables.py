@@ -10,6 +10,7 @@ results.json beside the models in saved_models. What has not been measured is le
 import json
 import re
 import shlex
+import statistics
 from pathlib import Path
 
 import figure1
@@ -32,6 +33,7 @@ DOCUMENTS = (
     PAGES / "guides" / "training.md",
     PAGES / "results" / "benchmarks.md",
     PAGES / "results" / "copy.md",
+    PAGES / "results" / "formal-languages.md",
     PAGES / "results" / "graphs.md",
     PAGES / "results" / "long.md",
     PAGES / "results" / "mqar.md",
@@ -607,6 +609,51 @@ def mqar_long():
     return markdown(columns, rows)
 
 
+# In percent, table 1 of Joulin & Mikolov 2015: the LSTM, the Stack RNN with 40 units and
+# 10 stacks, and the same with rounding.
+FORMAL_LANGUAGES_OF_THE_PAPER = {
+    "a^n b^n": (100, 100, 100),
+    "a^n b^n c^n": (100, 100, 100),
+    "a^n b^n c^n d^n": (68.3, 100, 100),
+    "a^n b^2n": (75, 100, 100),
+    "a^n b^m c^(n+m)": (100, 43.3, 100),
+}
+
+
+def formal_languages():
+    """The share of the lengths up to 60 that are right, over the seeds."""
+    runs = stored("formal_languages")["runs"].values()
+    models = (
+        ("LSTM", "lstm", "right"),
+        ("Stack RNN", "stack_rnn", "right_unrounded"),
+        ("Stack RNN, rounded", "stack_rnn", "right"),
+    )
+    rows = []
+    for language, of_paper in FORMAL_LANGUAGES_OF_THE_PAPER.items():
+        for (name, cell, kind), theirs in zip(models, of_paper, strict=True):
+            found = [
+                run[kind]
+                for run in runs
+                if (run["language"], run["cell"]) == (language, cell)
+            ]
+            if not found:
+                continue
+            perfect = sum(share == 1.0 for share in found)
+            best, median = max(found), statistics.median(found)
+            rows.append(
+                [
+                    f"`{language}`",
+                    name,
+                    f"{theirs}",
+                    f"{100 * best:.1f}",
+                    f"{100 * median:.1f}",
+                    f"{perfect} of {len(found)}",
+                ]
+            )
+    columns = ["language", "model", "paper", "best", "median", "seeds with 100"]
+    return markdown(columns, rows)
+
+
 # The mean errors of 15 runs, in percent: Rae et al. 2016, their supplement's table.
 RAE = {
     "SDNC": [0.0, 7.1, 9.4, 0.1, 0.9, 0.1, 1.6, 0.5, 0.0, 0.3]
@@ -676,6 +723,7 @@ TABLES = {
         babi,
         mqar,
         mqar_long,
+        formal_languages,
         traversal,
     )
 }
