@@ -631,13 +631,15 @@ def formal_languages():
     rows = []
     for language, of_paper in FORMAL_LANGUAGES_OF_THE_PAPER.items():
         for (name, cell, kind), theirs in zip(models, of_paper, strict=True):
-            found = [
-                run[kind]
+            of_model = [
+                run
                 for run in runs
                 if (run["language"], run["cell"]) == (language, cell)
             ]
-            if not found:
+            if not of_model:
                 continue
+            found = [run[kind] for run in of_model]
+            seconds = statistics.median(run["seconds"] for run in of_model)
             perfect = sum(share == 1.0 for share in found)
             best, median = max(found), statistics.median(found)
             rows.append(
@@ -648,9 +650,12 @@ def formal_languages():
                     f"{100 * best:.1f}",
                     f"{100 * median:.1f}",
                     f"{perfect} of {len(found)}",
+                    f"{of_model[0]['parameters']:,}",
+                    f"{seconds:.0f}",
                 ]
             )
     columns = ["language", "model", "paper", "best", "median", "seeds with 100"]
+    columns += ["parameters", "seconds"]
     return markdown(columns, rows)
 
 
