@@ -16,7 +16,7 @@ from pathlib import Path
 import figure1
 import learning as curves
 import step_cost
-from cards import tested  # Where it is, learning.py says.
+from cards import layer_name, tested  # Where it is, learning.py says.
 from measuring import MIB, digits, load, markdown
 from train import cell_of
 
@@ -29,6 +29,7 @@ PAGES = ROOT / "docs"
 DOCUMENTS = (
     ROOT / "README.md",
     PAGES / "guides" / "choose-an-index.md",
+    PAGES / "guides" / "distribute.md",
     PAGES / "guides" / "serving.md",
     PAGES / "guides" / "training.md",
     PAGES / "results" / "benchmarks.md",
@@ -388,6 +389,21 @@ def dense():
     return markdown(["layer", "ms per step", "range"], rows)
 
 
+def workers():
+    """Steps per second of one process and of two workers."""
+
+    def spread(each):
+        low, high = each["range"]
+        return f"{number(each['median'])} ({number(low)} to {number(high)})"
+
+    keys = ("one_process", "two_workers", "gain")
+    cases = stored("workers").get("steps_per_second", {}).get("cases", {})
+    rows = [
+        [name, *(spread(case[key]) for key in keys)] for name, case in cases.items()
+    ]
+    return markdown(["training", "one process", "two workers", "gain"], rows)
+
+
 def learning(size):
     """After how many sequences each model has learned each task."""
     return markdown(*curves.table(curves.load(curves.RESULTS), size))
@@ -438,7 +454,7 @@ def models():
             figure = f"{100 * share:.1f} % right"
         name = path.parent.name
         by_name = "yes" if (path.parent / "model.keras").exists() else ""
-        row = [f"`{name}`", task, f"`{cell_of(run).upper()}`"]
+        row = [f"`{name}`", task, f"`{layer_name(cell_of(run))}`"]
         rows.append([*row, f"{run['parameters']:,}", figure, by_name])
     return markdown(columns, rows)
 
@@ -556,16 +572,37 @@ def traversal():
 def omniglot():
     """Right labels of unseen characters by how often they came before."""
     paths = [MODELS / "omniglot_sam" / "results.json"]
-    paths += sorted(RESULTS.glob("omniglot_*.json"))
+    paths += sorted(RESULTS.glob("omniglot_peer_*.json"))
     instances = (1, 2, 3, 5, 10)
-    rows = []
-    for run in map(load, paths):
-        right = [run["test"][f"instance {number_of}"] for number_of in instances]
-        episodes = f"{run['training_sequences']:,}"
-        cell = cell_of(run).upper()
-        rows.append([cell, *(f"{share:.1%}" for share in right), episodes])
+    rows = [
+        [
+            cell_of(run).upper(),
+            f"{run['seed']}",
+            *(f"{run['test'][f'instance {number_of}']:.1%}" for number_of in instances),
+            f"{run['parameters']:,}",
+            f"{run['training_sequences']:,}",
+            minutes(run),
+        ]
+        for run in map(load, paths)
+    ]
     columns = [f"instance {number_of}" for number_of in instances]
-    return markdown(["cell", *columns, "training episodes"], rows)
+    columns += ["parameters", "episodes", "minutes"]
+    return markdown(["cell", "seed", *columns], rows)
+
+
+def omniglot_classes():
+    """The same in episodes of more characters than in training."""
+    instances = (2, 3, 5, 10)
+    rows = [
+        [
+            name.removeprefix("classes "),
+            f"{1.0 - right['accuracy']:.3f}",
+            *(f"{right[f'instance {number_of}']:.1%}" for number_of in instances),
+        ]
+        for name, right in stored("omniglot_curriculum")["test_of_size"].items()
+    ]
+    columns = [f"instance {number_of}" for number_of in instances]
+    return markdown(["characters", "error", *columns], rows)
 
 
 def mqar():
@@ -671,7 +708,7 @@ RAE = {
 def babi():
     """Wrong answers to the official tests of bAbI, beside those of Rae et al."""
     runs = [load(path) for path in sorted(MODELS.glob("babi_*/results.json"))]
-    ours = {f"{cell_of(run).upper()}, sentences": run["test"] for run in runs}
+    ours = {f"{layer_name(cell_of(run))}, sentences": run["test"] for run in runs}
     columns = ["task", *ours, *(f"{cell}, words (Rae et al.)" for cell in RAE)]
     rows = [
         [
@@ -720,11 +757,13 @@ TABLES = {
         recall_curriculum,
         headline,
         dense,
+        workers,
         learning,
         models,
         copying,
         learned,
         omniglot,
+        omniglot_classes,
         babi,
         mqar,
         mqar_long,

@@ -7,6 +7,7 @@ worst are drawn most often.
 
 import collections
 import itertools
+import math
 import subprocess
 import sys
 
@@ -150,6 +151,15 @@ class Stories:
             for key, group in sorted(rows.items())
         }
         self.tasks = sorted({task for task, _ in self.groups})
+        self._positions = vocabulary.positions
+
+    def spec(self, batch_size):
+        """What `draw` returns, as tf.data wants to know."""
+        return Batch(
+            tf.TensorSpec((batch_size, None, self._positions), tf.int32),
+            tf.TensorSpec((batch_size, None), tf.int32),
+            tf.TensorSpec((batch_size, None), tf.float32),
+        )
 
     def draw(self, rng, task, batch_size):
         """Random stories of a task, all from one of its lengths."""
@@ -223,7 +233,8 @@ def make_model(cell, layer, embedding, vocabulary):
     if cell == "lstm":
         memory = keras.layers.LSTM(layer["units"], return_sequences=True, name="memory")
     else:
-        memory = layer_class(cell)(**layer, return_sequences=True, name="memory")
+        kind = layer_class(cell)
+        memory = kind(**layer, return_sequences=True, name="memory")
     think = keras_sam.ThinkSteps(memory, max(steps.values()), name="think_steps")
     outputs = think(features, counts)
     return keras.Model(words, keras.layers.Dense(len(vocabulary.answers))(outputs))
@@ -297,7 +308,7 @@ class TaskErrors(keras.callbacks.Callback):
 def spread(batches, most):
     """Batches of at most so many sequences in all, spread evenly over all batches."""
     batches = list(batches)
-    count = max(1, most // len(batches[0].words))
+    count = max(1, most // len(batches[0].answers))
     if count >= len(batches):
         return batches
     return [batches[i * len(batches) // count] for i in range(count)]
@@ -317,46 +328,65 @@ class BabiProblem:
     """What examples/train.py needs to know of bAbI; see `sequences.SequenceProblem`."""
 
     metric = "error"
+    arrays = Stories
+    jit_compile = False  # a sparse layer compiles itself
 
     def __init__(self, recipe, seed, data):
         stream = recipe["stream"]
+        limits = {k: stream[k] for k in ("max_steps", "max_facts") if k in stream}
+        curriculum = recipe.get("curriculum", {})
         self.seed = seed
         self.batch_size = recipe["training"]["batch_size"]
-        self._embedding = recipe["embedding"]
+        self._embedding = recipe.get("embedding")
         self._interface_bias = recipe.get("interface_bias", {})
-        loaded = load_stories(stream["configuration"], data, ["train", "validation"])
         self._source = stream["configuration"], data
+        self._trained_on = stream.get("tasks", [*range(1, 21)])
+        loaded = self.read("train", "validation")
         self.vocabulary = Vocabulary(loaded[0])
         # Most stories of task 4's test are in these as well.
         self._seen = {
             story_text(story) for split in loaded for story in split if story[0] == 4
         }
         train, validation = (
-            Stories(split, self.vocabulary, stream["max_steps"]) for split in loaded
+            self.arrays(split, self.vocabulary, **limits) for split in loaded
         )
         self._stories = train
         self._lessons = [
-            *recipe["curriculum"]["lessons"],
-            stream.get("tasks", train.tasks),
+            *curriculum.get("lessons", []),
+            train.tasks,
         ]
         self.curriculum = PatientLessons(
             len(self._lessons),
-            recipe["curriculum"]["threshold"],
-            recipe["curriculum"]["patience"],
+            curriculum.get("threshold", 1.0),
+            curriculum.get("patience", math.inf),
         )
         self.errors = TaskErrors(
             validation, self.batch_size, stream["validation_stories"], self.tasks
         )
         self.callbacks = [self.errors, self.curriculum]
 
-    def read(self, split):
-        """The stories of a split, see `load_stories`."""
-        (stories,) = load_stories(*self._source, [split])
-        return stories
+    def read(self, *splits):
+        """For each split the stories of the tasks in question, see `load_stories`."""
+        return [
+            [story for story in stories if story[0] in self._trained_on]
+            for stories in load_stories(*self._source, splits)
+        ]
 
     def tasks(self):
         """The tasks of the lesson that is being learned."""
         return self._lessons[self.curriculum.level - 1]
+
+    def shares(self):
+        """How often each task of the lesson comes, relative to others."""
+        errors = {task: self.errors.errors.get(task, 1.0) for task in self.tasks()}
+        return {t: LEAST_SHARE + min(e, MOST_SHARE) for t, e in errors.items()}
+
+    def draw(self, rng):
+        """A batch of one task: one that is answered badly comes more often."""
+        shares = self.shares()
+        p = np.array(list(shares.values()))
+        task = rng.choice(list(shares), p=p / p.sum())
+        return self._stories.draw(rng, task, self.batch_size)
 
     def training_data(self, steps, epoch=0):
         """All batches from an epoch on; each epoch has random numbers of its own."""
@@ -365,20 +395,10 @@ class BabiProblem:
             for number in itertools.count(epoch):
                 rng = np.random.default_rng([self.seed, number])
                 for _ in range(steps):
-                    tasks = self.tasks()
-                    errors = [self.errors.errors.get(task, 1.0) for task in tasks]
-                    shares = LEAST_SHARE + np.minimum(errors, MOST_SHARE)
-                    task = rng.choice(tasks, p=shares / shares.sum())
-                    yield tuple(self._stories.draw(rng, task, self.batch_size))
+                    yield tuple(self.draw(rng))
 
-        size, positions = self.batch_size, self.vocabulary.positions
         data = tf.data.Dataset.from_generator(
-            batches,
-            output_signature=(
-                tf.TensorSpec((size, None, positions), tf.int32),
-                tf.TensorSpec((size, None), tf.int32),
-                tf.TensorSpec((size, None), tf.float32),
-            ),
+            batches, output_signature=tuple(self._stories.spec(self.batch_size))
         )
         # Batches made ahead of time would be of the errors of some steps ago.
         options = tf.data.Options()
@@ -404,7 +424,7 @@ class BabiProblem:
             loss=keras.losses.SparseCategoricalCrossentropy(
                 from_logits=True, reduction="mean_with_sample_weight"
             ),
-            jit_compile=False,
+            jit_compile=self.jit_compile,
         )
 
     def results(self, model, recipe, smoke=False):
@@ -412,10 +432,10 @@ class BabiProblem:
         memory_slots = recipe.get("test", {}).get("memory_slots")
         if memory_slots is not None and not smoke:
             model = keras_sam.resize_memory(model, memory_slots)
-        loaded = self.read("test")
+        (loaded,) = self.read("test")
         most = self.batch_size if smoke else len(loaded)
-        stories = Stories(loaded, self.vocabulary)
-        new = Stories(
+        stories = self.arrays(loaded, self.vocabulary)
+        new = self.arrays(
             [s for s in loaded if story_text(s) not in self._seen], self.vocabulary
         )
 
@@ -433,9 +453,10 @@ class BabiProblem:
             }
 
         results = {"test": test()}
-        results["test"]["error_task_4_new_stories"] = share_of_wrong(
-            model, spread(new.batches(4, self.batch_size), most)
-        )
+        if 4 in new.tasks:
+            results["test"]["error_task_4_new_stories"] = share_of_wrong(
+                model, spread(new.batches(4, self.batch_size), most)
+            )
         return results
 
     def export(self, model, output):
@@ -448,7 +469,7 @@ class BabiProblem:
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="story")])
         def answer(story):
             words, steps = text_to_words(story, table, self.vocabulary.positions)
-            logits = tf.gather(model(words), steps - 1, axis=1, batch_dims=1)
+            logits = self.logits(model, words, steps)
             probabilities = tf.nn.softmax(logits)
             return {
                 "answer": tf.gather(self.vocabulary.answers, tf.argmax(logits, -1)),
@@ -461,6 +482,16 @@ class BabiProblem:
             [sys.executable, "-c", CHECK_ANSWERS, str(output / "1"), STORY], check=True
         )
         return USAGE.format(folder=output.name, story=STORY)
+
+    def logits(self, model, words, steps):
+        """Logits `[batch, answers]` of stories `[batch, time, positions]`.
+
+        Args:
+            model: The model.
+            words: Integer tensor.
+            steps: Integer tensor `[batch]`: the last of them is the question.
+        """
+        return tf.gather(model(words), steps - 1, axis=1, batch_dims=1)
 
 
 def word_table(vocabulary):

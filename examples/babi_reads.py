@@ -101,7 +101,7 @@ def main():
     problem = BabiProblem(results["recipe"], results["seed"], options.data)
     model = problem.make_model(results["cell"], results["recipe"]["layer"])
     load_variables(model, MODEL)
-    test = problem.read("test")
+    (test,) = problem.read("test")
     stories = []
     for task in options.tasks:
         sentences, expected = story_of(test, task, options.most)

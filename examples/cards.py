@@ -19,6 +19,12 @@ TITLES = {
     "cost_bits": "bits that a sequence costs",
     "optimal_cost_bits": "bits of the best estimator",
 }
+# Of layers whose names are not all in capitals.
+LAYERS = {
+    "dynamic_memory": "DynamicMemory",
+    "end_to_end_memory": "EndToEndMemory",
+    "stack_rnn": "StackRNN",
+}
 DATA = {
     "babi": "bAbI, downloaded or from a folder; stories in English",
     "omniglot": "Omniglot, downloaded or from a folder; unseen alphabets in the test",
@@ -103,7 +109,7 @@ def card(folder, usage):
         text = "The folder `1` has the SavedModel.\n"
     return CARD.format(
         name=folder.name,
-        cell=results["cell"].upper(),
+        cell=layer_name(results["cell"]),
         task=task.replace("_", " "),
         facts=table(["what", "value"], facts.items()),
         data_of_test=TESTED.get(task, DRAWN_APART),
@@ -113,12 +119,17 @@ def card(folder, usage):
     )
 
 
+def layer_name(cell):
+    """The public name of a cell's layer."""
+    return LAYERS.get(cell, cell.upper())
+
+
 def layer_of(results, recipe):
     """The layer with its settings."""
     settings = [f"{name}={value!r}" for name, value in recipe.get("layer", {}).items()]
     if recipe.get("positions"):
         settings.append("after `keras_sam.RandomPositions`")
-    return ", ".join([f"`{results['cell'].upper()}`", *settings])
+    return ", ".join([f"`{layer_name(results['cell'])}`", *settings])
 
 
 def training(results):

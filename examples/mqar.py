@@ -12,6 +12,7 @@ import sys
 import keras
 import numpy as np
 import tensorflow as tf
+from key_values import StepBefore, key_value_start
 from training import layer_class, set_interface_bias
 
 import keras_sam
@@ -44,15 +45,6 @@ predictions = model.signatures["serving_default"](tokens=tokens)["predictions"]
 assert "keras_sam" not in sys.modules
 print("SavedModel in a new process:", predictions[0, -2:].numpy())
 """
-
-
-@keras.saving.register_keras_serializable(package="examples")
-class TokenBefore(keras.layers.Layer):
-    """Appends to the features of each step those of the step before, 0 at the first."""
-
-    def call(self, sequences):
-        before = keras.ops.pad(sequences[:, :-1], ((0, 0), (1, 0), (0, 0)))
-        return keras.ops.concatenate([sequences, before], axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="examples")
@@ -110,7 +102,7 @@ def make_model(cell, layer, embedding, vocabulary=8192):
     )
     # Of unit variance, as the memory's own numbers.
     scaled = keras.layers.Rescaling(embedding**0.5)(embed(tokens))
-    features = TokenBefore()(scaled)
+    features = StepBefore()(scaled)
     if cell == "attention":
         outputs = attention(features, embedding)
     elif cell == "lstm":
@@ -119,7 +111,8 @@ def make_model(cell, layer, embedding, vocabulary=8192):
         )(features)
         outputs = keras.layers.Dense(embedding)(outputs)
     else:
-        outputs = layer_class(cell)(
+        kind = layer_class(cell)
+        outputs = kind(
             **layer, output_size=embedding, return_sequences=True, name="memory"
         )(features)
     outputs = keras.layers.LayerNormalization(name="outputs")(outputs)
@@ -139,40 +132,6 @@ def attention(features, width):
         hidden = keras.layers.Dense(4 * width, activation="gelu")(normed)
         sequences += keras.layers.Dense(width)(hidden)
     return sequences
-
-
-def key_value_start(cell, width, seed):
-    """Has a cell start with words of a key and a value, by its weights.
-
-    The word of a step is alike to what asks for the token before it:
-    f(x[t-1]) + g(x[t]) is written and f(x[t]) is asked for, with random f and g. The
-    network has to learn when to write, and what to say of what it reads.
-
-    Args:
-        cell: A built cell with a dense controller. Half of the units see the token, and
-            half the one before.
-        width: Integer, of a token.
-        seed: Integer.
-    """
-    rng = np.random.default_rng(seed)
-    kernel, *bias = cell.controller.dense.get_weights()
-    half = kernel.shape[1] // 2
-    now, before = slice(0, half), slice(half, 2 * half)
-    kernel[: 2 * width] *= 0.1
-    random = rng.normal(size=(width, half)) / np.sqrt(width)
-    kernel[:width, now] += random
-    kernel[width : 2 * width, before] += random
-    cell.controller.dense.set_weights([kernel, *bias])
-
-    kernel, *bias = cell.interface.get_weights()
-    f, g = rng.normal(size=(2, half, cell.word_size)) / np.sqrt(half)
-    columns = cell.interface_columns
-    kernel[:, columns["queries"]] *= 0.1
-    kernel[:, columns["vectors"]] *= 0.1
-    kernel[now, columns["queries"]] += np.tile(f, cell.read_heads)
-    kernel[before, columns["vectors"]] += np.tile(f, cell.write_heads)
-    kernel[now, columns["vectors"]] += np.tile(g, cell.write_heads)
-    cell.interface.set_weights([kernel, *bias])
 
 
 class MqarProblem:
@@ -262,7 +221,10 @@ class MqarProblem:
             memory = model.get_layer("memory")
             set_interface_bias(memory.cell, self._interface_bias)
             if self._key_value_start:
-                key_value_start(memory.cell, self._embedding, self.seed)
+                # The word of a step is alike to what asks for the token before it.
+                now = slice(0, self._embedding)
+                before = slice(self._embedding, 2 * self._embedding)
+                key_value_start(memory.cell, now, before, now, self.seed)
         return model
 
     def compile(self, model, training, steps):

@@ -14,8 +14,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from image_encoder import features_of, train_encoder
+from key_values import StepBefore, key_value_start
 from matplotlib import pyplot as plt
-from sequences import SequenceProblem
+from sequences import SequenceProblem, enlarged
+from training import set_interface_bias
 
 import keras_sam.datasets
 
@@ -105,7 +107,32 @@ class OmniglotProblem(SequenceProblem):
             }
             self._done = {"quarter_turns": False, "warp": 0.0}
         self._images = sets
+        self._drawing_before = recipe.get("drawing_before", False)
+        self._interface_bias = recipe.get("interface_bias", {})
+        self._key_value_start = recipe.get("key_value_start", False)
         super().__init__(recipe, seed)
+
+    @property
+    def _features(self):
+        """How many features of a step are the drawing's."""
+        return self.channels - int(np.prod(self.target_shape))
+
+    def input_layers(self):
+        # The drawing that the label belongs to.
+        return [StepBefore(self._features)] if self._drawing_before else []
+
+    def make_model(self, cell, layer):
+        model = super().make_model(cell, layer)
+        memory = model.get_layer("memory")
+        if not isinstance(memory, keras_sam.MemoryRNN):
+            return model
+        set_interface_bias(memory.cell, self._interface_bias)
+        if self._key_value_start and cell in ("sam", "sdnc"):
+            drawing = slice(0, self._features)
+            label = slice(self._features, self.channels)
+            before = slice(self.channels, self.channels + self._features)
+            key_value_start(memory.cell, drawing, before, label, self.seed)
+        return model
 
     def stream(self, number, batch_size=None, **settings):
         """Stream 0 validates and 1 tests; all others are for training."""
@@ -124,23 +151,28 @@ class OmniglotProblem(SequenceProblem):
         )
 
     def results(self, model, recipe, smoke=False):
-        """The accuracy at each instance of a character, in episodes of the test."""
-        steps = 2 if smoke else -(-1000 // self.batch_size)
-        settings = dict(self.evaluation)
-        results = {"test": self._by_instance(model, steps, **settings)}
-        for classes in recipe.get("test", {}).get("classes", [])[
-            : 1 if smoke else None
-        ]:
-            of_size = {"min_classes": classes, "max_classes": classes}
+        """The accuracy at each instance of a character, in episodes of the test.
+
+        The recipe's table `test` names numbers of classes, and perhaps `memory_slots`
+        and how many `sequences`.
+        """
+        test = dict(recipe.get("test", {}))
+        sequences = 2 if smoke else test.pop("sequences", 1000)
+        results = {"test": self._by_instance(model, sequences)}
+        model = enlarged(model, self, recipe, test.pop("memory_slots", None))
+        for classes in test["classes"][: 1 if smoke else None]:
+            sizes = {"min_classes": classes, "max_classes": classes}
             results.setdefault("test_of_size", {})[f"classes {classes}"] = (
-                self._by_instance(model, steps, **settings | of_size)
+                self._by_instance(model, sequences, **sizes)
             )
         return results
 
-    def _by_instance(self, model, steps, **settings):
+    def _by_instance(self, model, sequences, **sizes):
+        batch_size = min(sequences, self.batch_size)
         right, count = np.zeros((2, self.settings.get("instances", 10)))
-        data = self.stream(1, **settings).take(steps)
-        for inputs, targets, weights in data.as_numpy_iterator():
+        data = self.stream(1, batch_size, **self.evaluation | sizes)
+        batches = data.take(-(-sequences // batch_size))
+        for inputs, targets, weights in batches.as_numpy_iterator():
             predicted = model.predict_on_batch(inputs)
             same = predicted.argmax(-1) == targets.argmax(-1)
             instance = instances(targets, weights)
@@ -188,11 +220,11 @@ class OmniglotProblem(SequenceProblem):
             labels: Integer tensor `[batch, time]`; that of a step counts from the next
                 on.
         """
-        steps, width = tf.shape(labels), self.target_shape[-1]
+        steps, width = tf.shape(labels), self.channels - self._features
         shown = drawings
         if self._encoder is not None:
             shown = self._encoder(drawings, training=False)
-        shown = tf.reshape(shown, (steps[0], steps[1], self.channels - width))
+        shown = tf.reshape(shown, (steps[0], steps[1], self._features))
         before = tf.pad(tf.one_hot(labels, width)[:, :-1], ((0, 0), (1, 0), (0, 0)))
         return model(tf.concat([shown, before], axis=-1), training=False)[:, :, 0]
 

@@ -114,10 +114,18 @@ class SequenceProblem:
             loss=loss,
             weighted_metrics=[getattr(keras_sam.metrics, metric)()],
             # A curriculum has many lengths, and XLA compiles for each of them; a sparse
-            # layer compiles itself for few. XLA cannot compile a ScaNN index.
+            # layer compiles itself for few. XLA cannot compile a ScaNN index, nor a
+            # step that several workers share.
             jit_compile=self.curriculum is None
+            and not tf.distribute.has_strategy()
             and model.get_layer("memory").cell.supports_jit,
         )
+
+    def input_layers(self):
+        """What stands before a cell's layer."""
+        if not self.positions:
+            return []
+        return [keras_sam.RandomPositions(name="positions")]
 
     def make_model(self, cell, layer):
         """A cell's layer with the settings `layer`; an LSTM takes the units alone."""
@@ -133,8 +141,7 @@ class SequenceProblem:
                     **layer, output_size=width, return_sequences=True, name="memory"
                 )
             ]
-        if self.positions:
-            layers.insert(0, keras_sam.RandomPositions(name="positions"))
+        layers = [*self.input_layers(), *layers]
         if self.is_classes:
             layers.append(keras.layers.Reshape((-1, *self.target_shape)))
         activation = "softmax" if self.is_classes else "sigmoid"

@@ -5,13 +5,13 @@
     python examples/train.py --recipe examples/recipes/recall_curriculum.toml --cell sam
 
 A task is one of `keras_sam.tasks`: `--task copy` trains on `keras_sam.tasks.copy_task`.
-A cell is the public name of a layer of keras_sam (ntm, dnc, dam, sam, ...), lstm, or
-attention, which the task mqar has. The settings stand in a recipe,
-examples/recipes/TASK.toml unless --recipe names another: its tables `layer` and
-`training`, and in them a table for one cell alone; `stream` has the task's sizes,
-`evaluation` those that differ where it is not trained, `curriculum` the callback,
-`test` and `underground` what is tested in the end; with `positions = true` the inputs
-have features of their position. Options override it.
+A cell is the public name of a layer of keras_sam in lower case (ntm, dnc, sam,
+end_to_end_memory, ...), lstm, or attention, which the task mqar has. The settings stand
+in a recipe, examples/recipes/TASK.toml unless --recipe names another: its tables
+`layer` and `training`, and in them a table for one cell alone; `stream` has the task's
+sizes, `evaluation` those that differ where it is not trained, `curriculum` the
+callback, `test` and `underground` what is tested in the end; with `positions = true`
+the inputs have features of their position. Options override it.
 
 When the same command is given again, an interrupted run goes on after its last whole
 epoch and ends as it would have ended without the interruption. Another seed, recipe,
@@ -19,6 +19,10 @@ cell or size is refused in the output folder of a run. In the end that folder ha
 SavedModel (checked in a process that knows nothing but TensorFlow), its README,
 results.json and the learning curve. In results.json, `write_gate_shut` is the test of
 the same model while it writes nothing.
+
+With `--workers N` the batches are divided among N processes of this machine. On several
+machines give the same command on each, with the environment variable TF_CONFIG that
+names them all (see docs/guides/distribute.md); what the first one writes is kept.
 """
 
 import argparse
@@ -33,6 +37,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import tensorflow as tf
 from cards import write_card
 from sequences import SequenceProblem
 from training import (
@@ -95,6 +100,7 @@ def parse_arguments(options=None):
     add("--seed", type=int, default=0)
     add("--output", type=Path, help="default: runs/TASK_CELL_SEED")
     add("--stop-after", type=int, help="stop after so many epochs; to be resumed")
+    add("--workers", type=int, help="processes of this machine; not with TF_CONFIG")
     add("--smoke", action="store_true", help="a few small steps, no learning")
     arguments = parser.parse_args(options)
     if arguments.recipe is None:
@@ -133,7 +139,9 @@ def settings(arguments):
     for given in arguments.layer:
         layer |= given
     if arguments.smoke:
-        layer |= {"units": 16, "memory_slots": 32}
+        small = {"units": 16, "memory_slots": 32}
+        known = layer_arguments(arguments.cell)
+        layer |= {name: size for name, size in small.items() if name in known}
         training |= {"batch_size": 2, "epochs": 2, "steps_per_epoch": 5}
     tables = {"layer": layer, "training": training}
     stream = {
@@ -170,6 +178,8 @@ def run_settings(recipe, cell, seed):
         "images",
         "encoder",
         "interface_bias",
+        "questions",
+        "drawing_before",
         "key_value_start",
         "positions",
     )
@@ -197,9 +207,12 @@ def refuse_other_results(output, cell, settings):
 def make_problem(recipe, seed, data, output):
     """The problem that a recipe describes; some need data, or train a part before."""
     if recipe["task"] == "babi":
-        from babi import BabiProblem  # needs tensorflow-datasets
+        # These need tensorflow-datasets.
+        from babi import BabiProblem
+        from babi_questions import QuestionsProblem
 
-        return BabiProblem(recipe, seed, data)
+        asks = recipe.get("questions", False)
+        return (QuestionsProblem if asks else BabiProblem)(recipe, seed, data)
     if recipe["task"] == "omniglot":
         from omniglot import OmniglotProblem
 
@@ -213,6 +226,12 @@ def make_problem(recipe, seed, data, output):
 
 def main():
     arguments = parse_arguments()
+    if arguments.workers is not None and "TF_CONFIG" not in os.environ:
+        command = [sys.executable, *sys.argv]
+        sys.exit(keras_sam.distribute.run_local_workers(command, arguments.workers))
+    strategy = tf.distribute.get_strategy()
+    if "TF_CONFIG" in os.environ:
+        strategy = keras_sam.distribute.MultiWorkerStrategy()
     recipe = read_recipe(arguments.recipe, arguments.cell, **settings(arguments))
     recipe["task"] = arguments.task or recipe["task"]
     if arguments.smoke and "encoder" in recipe:
@@ -221,6 +240,8 @@ def main():
     output = arguments.output
     if output is None:
         output = ROOT / "runs" / f"{task}_{arguments.cell}_{arguments.seed}"
+    if "TF_CONFIG" in os.environ:
+        output = strategy.folder(output)
     run_is = run_settings(recipe, arguments.cell, arguments.seed)
     backup = output / "backup"
     # Else the run has not ended, and the backup knows its settings.
@@ -230,10 +251,11 @@ def main():
     keras.utils.set_random_seed(arguments.seed)
 
     problem = make_problem(recipe, arguments.seed, arguments.data, output)
-    model = problem.make_model(arguments.cell, recipe["layer"])
-    model.summary()
     epochs, steps = training["epochs"], training["steps_per_epoch"]
-    problem.compile(model, training, epochs * steps)
+    with strategy.scope():
+        model = problem.make_model(arguments.cell, recipe["layer"])
+        problem.compile(model, training, epochs * steps)
+    model.summary()
     curve = LearningCurve(steps * problem.batch_size)
     callbacks = [*problem.callbacks, curve]
     run = keras_sam.callbacks.RunBackup(backup, callbacks, run_is)
@@ -267,6 +289,7 @@ def main():
         "cell": arguments.cell,
         "recipe": recipe,
         "seed": arguments.seed,
+        "workers": strategy.num_replicas_in_sync,
         "parameters": model.count_params(),
         "training_sequences": curve.points[-1]["sequences"],
         "training_seconds": curve.points[-1]["seconds"],

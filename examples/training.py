@@ -114,9 +114,11 @@ def held_rate(training, steps):
 
 
 def layer_class(cell):
-    """The layer of keras_sam of a cell's name: SAM of sam, StackRNN of stack_rnn."""
-    layers = {name.lower(): name for name in keras_sam.__all__}
-    return getattr(keras_sam, layers[cell.replace("_", "").lower()])
+    """The layer of keras_sam that a name in lower case means, such as sam."""
+    for name in keras_sam.__all__:
+        if name.lower() == cell.replace("_", ""):
+            return getattr(keras_sam, name)
+    raise SystemExit(f"error: keras_sam has no layer of this name. Received: {cell}")
 
 
 def layer_arguments(cell):

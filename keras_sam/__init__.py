@@ -12,6 +12,7 @@ if keras.backend.backend() != "tensorflow":
 
 from keras_sam import (  # noqa: E402
     callbacks,
+    distribute,
     export,
     index,
     metrics,
@@ -24,6 +25,7 @@ from keras_sam._version import __version__  # noqa: E402
 from keras_sam.cells import (  # noqa: E402
     DAMCell,
     DNCCell,
+    DNTMCell,
     MANNCell,
     MemoryCell,
     NTMCell,
@@ -35,10 +37,13 @@ from keras_sam.export import export_saved_model, prefill  # noqa: E402
 from keras_sam.layers import (  # noqa: E402
     DAM,
     DNC,
+    DNTM,
     MANN,
     NTM,
     SAM,
     SDNC,
+    DynamicMemory,
+    EndToEndMemory,
     MemoryRNN,
     RandomPositions,
     SentenceEmbedding,
@@ -53,6 +58,10 @@ __all__ = [
     "DAMCell",
     "DNC",
     "DNCCell",
+    "DNTM",
+    "DNTMCell",
+    "DynamicMemory",
+    "EndToEndMemory",
     "MANN",
     "MANNCell",
     "MemoryCell",
@@ -71,6 +80,7 @@ __all__ = [
     "ThinkSteps",
     "__version__",
     "callbacks",
+    "distribute",
     "export",
     "export_saved_model",
     "index",

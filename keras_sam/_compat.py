@@ -160,3 +160,29 @@ def set_keras_mask(tensor, mask):
 def autocast(layer):
     """Within it the variables of a layer have its compute dtype."""
     return AutocastScope(layer.compute_dtype)
+
+
+def map_losses(model, function):
+    """Replaces each `keras.losses.Loss` of a compiled model by `function` of it."""
+    # `model.loss` has what was given to `compile`: names and functions, too. The object
+    # that holds the losses makes them of it when it is built.
+    compiled = model._compile_loss
+    if compiled is not None:
+        compiled._flat_losses[:] = [
+            entry._replace(loss=function(entry.loss)) for entry in compiled._flat_losses
+        ]
+
+
+def sum_before_clipping(optimizer, sum_gradients):
+    """Lets an optimizer sum gradients over the replicas before it clips them.
+
+    Args:
+        optimizer: A `keras.optimizers.Optimizer`, changed in place.
+        sum_gradients: Function from a list of gradients to a list of their sums.
+    """
+    # Keras clips and then sums. No public method lies between the two.
+    if "_clip_gradients" in vars(optimizer):
+        return
+    clip = optimizer._clip_gradients
+    optimizer._clip_gradients = lambda gradients: clip(sum_gradients(gradients))
+    optimizer._all_reduce_sum_gradients = list

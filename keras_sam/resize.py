@@ -9,8 +9,8 @@ def resize_memory(model: keras.Model, memory_slots: int) -> keras.Model:
     """A copy of a model, with the same weights, whose memories have N slots.
 
     A model can be trained on a small memory and used with a large one: no weight
-    of a cell depends on N, unless its initial memory or initial weightings are
-    learned (or its initial memory random).
+    of a cell depends on N, unless its addresses, its initial memory or its initial
+    weightings are learned (or its initial memory random).
 
     Args:
         model: A built Keras model, with memory layers or cells anywhere in it. It
@@ -71,6 +71,8 @@ def _check_resizable(config):
         for name in ("initial_memory", "initial_addressing")
         if config.get(name) in ("learned", "random")
     ]
+    if "address_size" in config:  # a D-NTM's addresses are learned
+        tied.append(f"address_size={config['address_size']}")
     if tied:
         raise ValueError(
             "A memory can be resized only if none of its weights belongs to a slot. "

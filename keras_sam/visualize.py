@@ -329,6 +329,52 @@ def plot_stacks(
     return figure
 
 
+def plot_attention(
+    attention: TensorLike, sentences: Sequence[str], title: str | None = None
+) -> "Figure":
+    """How much each hop of a question reads of each sentence.
+
+    Args:
+        attention: Array `[hops, facts]`, such as a row of
+            `keras_sam.EndToEndMemory.attention`. Facts after the sentences, which are
+            padding, are left out.
+        sentences: Strings, of the facts from the first on.
+        title: Optional string.
+
+    Returns:
+        A `matplotlib.figure.Figure`; `figure.savefig(path)` writes it.
+
+    Raises:
+        ImportError: If matplotlib is missing.
+        ValueError: If `attention` is not of shape `[hops, facts]`, or there are more
+            sentences than facts.
+
+    Example:
+
+    >>> attention = [[0.9, 0.1], [0.2, 0.8]]  # two hops
+    >>> sentences = ["Mary got the milk.", "Mary went home."]
+    >>> figure = keras_sam.visualize.plot_attention(attention, sentences)
+    >>> figure.savefig("hops.png")
+    """
+    attention = np.asarray(attention)
+    if attention.ndim != 2 or attention.shape[1] < len(sentences):
+        raise ValueError(
+            "`attention` must be an array [hops, facts] with a fact for each sentence. "
+            f"Received: an array of shape {attention.shape}, {len(sentences)} sentences"
+        )
+    shown = attention[:, : len(sentences)]
+    figure = _figure(7, 1.2 + 0.25 * len(sentences))
+    axis = figure.subplots()
+    _picture(figure, axis, shown.T, label="attention", cmap="Blues", vmin=0, vmax=1)
+    axis.set_yticks(range(len(sentences)), sentences)
+    axis.set_xticks(
+        range(len(shown)), [f"hop {hop}" for hop in range(1, 1 + len(shown))]
+    )
+    if title is not None:
+        axis.set_title(title)
+    return figure
+
+
 def animate(
     recording: Recording,
     path: str | os.PathLike[str],

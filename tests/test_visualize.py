@@ -119,6 +119,18 @@ def test_pictures_name_their_axes(name, tmp_path):
     assert pixels.dtype == np.uint8 and pixels.std() > 10
 
 
+def test_attention_is_drawn_beside_its_sentences():
+    attention = np.array([[0.75, 0.25, 0.0], [0.0, 1.0, 0.0]])  # the last is padding
+    figure = visualize.plot_attention(attention, ["a b", "c d"], "e?")
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a b", "c d"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["hop 1", "hop 2"]
+    np.testing.assert_array_equal(axis.images[0].get_array(), attention[:, :2].T)
+    assert axis.get_title() == "e?"
+    with pytest.raises(ValueError, match=r"\(2, 3\), 4 sentences"):
+        visualize.plot_attention(attention, ["a"] * 4)
+
+
 def test_wrong_arguments():
     layer = LAYERS["ntm"]()
     with pytest.raises(ValueError, match=r"one sequence.*\(1, 6, 5\)"):

@@ -129,7 +129,9 @@ class RunBackup(keras.callbacks.Callback):
                 f"{model.built}, model.optimizer={getattr(model, 'optimizer', None)}"
             )
         if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
+            # With several replicas each has a copy of the variables.
+            with model.distribute_strategy.scope():
+                model.optimizer.build(model.trainable_variables)
         self.epoch, self.stopped = 0, False
         paths = self._paths()
         for path in reversed(paths):

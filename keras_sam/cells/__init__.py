@@ -3,6 +3,7 @@
 from keras_sam.cells.base import MemoryCell
 from keras_sam.cells.dam import DAMCell
 from keras_sam.cells.dnc import DNCCell
+from keras_sam.cells.dntm import DNTMCell
 from keras_sam.cells.mann import MANNCell
 from keras_sam.cells.ntm import NTMCell
 from keras_sam.cells.sam import SAMCell
@@ -12,6 +13,7 @@ from keras_sam.cells.stack_rnn import StackRNNCell
 __all__ = [
     "DAMCell",
     "DNCCell",
+    "DNTMCell",
     "MANNCell",
     "MemoryCell",
     "NTMCell",

@@ -9,6 +9,8 @@ from keras_sam.arguments import check_option, check_positive_integer
 from keras_sam.checks import check_numbers
 from keras_sam.options import Constraint, Initializer, Regularizer, Shape
 
+SentencePosition = Literal["mask", "table", "encoding"] | None
+
 
 @keras.saving.register_keras_serializable(package="keras_sam")
 class SentenceEmbedding(keras.layers.Layer):
@@ -18,16 +20,23 @@ class SentenceEmbedding(keras.layers.Layer):
 
         s = sum_p  f[p] * E[w[p]]       position="mask": f learned, ones at first
         s = sum_p  E[p, w[p]]           position="table": a vector for each pair
+        s = sum_p  l[p] * E[w[p]]       position="encoding": l fixed
         s = sum_p  E[w[p]]              position=None: a bag of words
 
     where `*` is by element and padding adds 0. The first is the encoder of the
-    Recurrent Entity Network. The output carries a Keras mask that leaves out the
+    Recurrent Entity Network. The third is the position encoding of the end-to-end
+    memory network: of d units and a sentence of J words
+
+        l[p, k] = (1 - p / J) - (k / d) (1 - 2 p / J)     p = 1..J, k = 1..d
+
+    The output carries a Keras mask that leaves out the
     sentences of padding alone, for the layers after it.
 
     Args:
         vocabulary_size: Integer, one more than the greatest number of a word.
         units: Integer, the size of a sentence's vector.
-        position: `"mask"`, `"table"` or `None`, see above. Defaults to `"mask"`.
+        position: `"mask"`, `"table"`, `"encoding"` or `None`, see above. Defaults to
+            `"mask"`.
         embeddings_initializer: Initializer of E. Defaults to a normal distribution of
             standard deviation 0.1.
         embeddings_regularizer: Regularizer of E. Defaults to `None`.
@@ -45,7 +54,8 @@ class SentenceEmbedding(keras.layers.Layer):
         ValueError: If a size is not a positive integer, `position` is none of these, or
             `words` has no fixed number of positions or no real numbers.
 
-    Reference: Henaff et al. 2017 (https://arxiv.org/abs/1612.03969), equation 1.
+    Reference: Henaff et al. 2017 (https://arxiv.org/abs/1612.03969), equation 1;
+    Sukhbaatar et al. 2015 (https://arxiv.org/abs/1503.08895), section 4.1.
 
     Example: two stories of two sentences, of which the second story's last is padding.
 
@@ -61,7 +71,7 @@ class SentenceEmbedding(keras.layers.Layer):
         self,
         vocabulary_size: int,
         units: int,
-        position: Literal["mask", "table"] | None = "mask",
+        position: SentencePosition = "mask",
         embeddings_initializer: Initializer | None = None,
         embeddings_regularizer: Regularizer = None,
         embeddings_constraint: Constraint = None,
@@ -72,7 +82,9 @@ class SentenceEmbedding(keras.layers.Layer):
             "vocabulary_size", vocabulary_size
         )
         self.units = check_positive_integer("units", units)
-        self.position = check_option("position", position, ("mask", "table", None))
+        self.position = check_option(
+            "position", position, ("mask", "table", "encoding", None)
+        )
         if embeddings_initializer is None:
             embeddings_initializer = keras.initializers.RandomNormal(stddev=0.1)
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
@@ -114,8 +126,17 @@ class SentenceEmbedding(keras.layers.Layer):
             vectors *= self.factors
         # Keras's types have None among what the functions of its backends return.
         dtype = vectors.dtype  # pyright: ignore[reportOptionalMemberAccess]
-        is_word = ops.cast(ops.not_equal(words, 0), dtype)
-        return ops.sum(vectors * ops.expand_dims(is_word, -1), axis=-2)
+        is_word = ops.expand_dims(ops.cast(ops.not_equal(words, 0), dtype), -1)
+        if self.position == "encoding":
+            vectors *= self._encoding(is_word)
+        return ops.sum(vectors * is_word, axis=-2)
+
+    def _encoding(self, is_word: Any) -> Any:
+        """The l above, `[..., P, units]`, where `is_word` `[..., P, 1]` is 1."""
+        count = ops.maximum(ops.sum(is_word, axis=-2, keepdims=True), 1.0)
+        place = ops.cumsum(is_word, axis=-2) / count
+        unit = ops.arange(1, self.units + 1, dtype=is_word.dtype) / self.units
+        return (1.0 - place) - unit * (1.0 - 2.0 * place)
 
     def compute_mask(self, words: Any, mask: Any = None) -> Any:
         return ops.any(ops.not_equal(words, 0), axis=-1)

@@ -72,9 +72,8 @@ class WeightGradients:
         if not self._positions:
             return []
         dtype = self._weights[self._positions[0]].dtype
-        return [
-            tf.zeros((steps, batch_size, sum(widths)), dtype) for widths in self._widths
-        ]
+        rows = tf.maximum(batch_size, 1)  # See `_at_least_one`.
+        return [tf.zeros((steps, rows, sum(widths)), dtype) for widths in self._widths]
 
     def multiply(self, sums, factors):
         """The sums with the products of the factors added."""
@@ -164,9 +163,17 @@ class Watched:
         ]
         at = tf.reshape(step % tf.shape(factors[0])[0], (1, 1))
         return sums, [
-            update(factor, at, each[tf.newaxis])
+            update(factor, at, _at_least_one(each)[tf.newaxis])
             for factor, each in zip(factors, new, strict=True)
         ]
+
+
+def _at_least_one(rows):
+    """The rows, or a row of zeros: nothing can be set in a tensor without elements."""
+    if rows.shape[0]:
+        return rows
+    missing = tf.maximum(1 - tf.shape(rows)[0], 0)
+    return tf.pad(rows, [[0, missing], [0, 0]])
 
 
 def _is_product(operation, weight, batch_size):

@@ -21,6 +21,7 @@ NTM = (keras_sam.NTMCell, keras_sam.NTM)
 DNC = (keras_sam.DNCCell, keras_sam.DNC)
 DAM = (keras_sam.DAMCell, keras_sam.DAM)
 MANN = (keras_sam.MANNCell, keras_sam.MANN)
+DNTM = (keras_sam.DNTMCell, keras_sam.DNTM)
 SAM = (keras_sam.SAMCell, keras_sam.SAM)
 SDNC = (keras_sam.SDNCCell, keras_sam.SDNC)
 EVERY_CELL = [NTM[0], DNC[0], DAM[0], MANN[0], SAM[0], SDNC[0]]
@@ -167,6 +168,16 @@ def test_mann(cls):
             make(cls, usage_decay=value)
     with refused("`read_heads` must be at most `memory_slots`", "read_heads=8"):
         make(cls, read_heads=8)
+
+
+@pytest.mark.parametrize("cls", DNTM)
+def test_dntm(cls):
+    with refused("`address_size` must be below `word_size`", "address_size=9"):
+        make(cls, address_size=9, word_size=9)
+    with refused("`addressing` must be", "'hard'"):
+        make(cls, addressing="hard", address_size=1)
+    with refused("contents of zeros", "initial_memory='learned'"):
+        make(cls, initial_memory="learned", address_size=1)
 
 
 STACK_RNN = (keras_sam.StackRNNCell, keras_sam.StackRNN)

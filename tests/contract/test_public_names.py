@@ -6,7 +6,7 @@ import pytest
 
 import keras_sam
 
-CELLS = ["NTM", "DNC", "DAM", "SAM", "SDNC", "MANN", "StackRNN"]
+CELLS = ["NTM", "DNC", "DAM", "SAM", "SDNC", "MANN", "DNTM", "StackRNN"]
 TASKS = [
     *("associative_recall", "copy", "dynamic_ngrams", "family_tree", "formal_language"),
     *("inference", "mqar", "omniglot"),
@@ -17,8 +17,18 @@ NAMES = {
         *CELLS,
         *(f"{cell}Cell" for cell in CELLS),
         *("MemoryCell", "MemoryRNN"),
+        *("DynamicMemory", "EndToEndMemory"),
         *("RandomPositions", "SentenceEmbedding", "SinePositions", "ThinkSteps"),
-        *("callbacks", "export", "index", "metrics", "models", "ops", "tasks"),
+        *(
+            "callbacks",
+            "distribute",
+            "export",
+            "index",
+            "metrics",
+            "models",
+            "ops",
+            "tasks",
+        ),
         "visualize",
         *("export_saved_model", "prefill", "resize_memory", "__version__"),
     ],
@@ -43,18 +53,12 @@ NAMES = {
         *("Curriculum", "ExponentialCurriculum", "LessonCurriculum"),
         *("MemoryTensorBoard", "RunBackup"),
     ],
+    "distribute": ["MultiWorkerStrategy", "run_local_workers"],
     "models": ["list", "load"],
     "metrics": ["BitErrors", "SequenceAccuracy"],
     "visualize": [
-        *(
-            "Recording",
-            "record",
-            "plot",
-            "plot_memory",
-            "plot_stacks",
-            "animate",
-            "pixels",
-        ),
+        *("Recording", "record", "plot", "plot_memory", "plot_attention"),
+        *("plot_stacks", "animate", "pixels"),
     ],
 }
 

@@ -22,7 +22,7 @@ ORDER = [
     *("_version", "_compat", "_extras", "options", "arguments", "checks"),
     *("ops", "index", "cells", "recurrence", "layers", "export"),
     *("resize", "metrics", "visualize", "tasks", "datasets", "callbacks"),
-    "models",
+    *("distribute", "models"),
     "__init__",
 ]
 

@@ -22,7 +22,7 @@ def story_model():
     return keras.Model(words, keras.layers.Dense(3)(outputs))
 
 
-@pytest.mark.parametrize("position", ["mask", "table", None])
+@pytest.mark.parametrize("position", ["mask", "table", "encoding", None])
 def test_embedding_is_the_sum_over_words(position):
     layer = keras_sam.SentenceEmbedding(9, 4, position)
     outputs = layer(WORDS)
@@ -34,6 +34,10 @@ def test_embedding_is_the_sum_over_words(position):
     for story, step, p in np.argwhere(WORDS):
         vector = vectors[p if position == "table" else 0, WORDS[story, step, p]]
         factor = layer.factors.numpy()[p] if position == "mask" else 1.0
+        if position == "encoding":
+            count, k = np.count_nonzero(WORDS[story, step]), np.arange(1, 5)
+            j = (p + 1) / count
+            factor = (1 - j) - (k / 4) * (1 - 2 * j)
         expected[story, step] += factor * vector
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
     assert not outputs[1, 2].any()  # padding

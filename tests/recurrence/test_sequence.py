@@ -82,6 +82,27 @@ def test_backward_pass_runs_with_the_dropout_of_the_forward_pass():
     assert abs(other - float(value)) > 1e-3
 
 
+@pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
+def test_a_batch_without_sequences_has_gradients_of_zero(jit_compile):
+    # One of several workers may get it, of the last batch.
+    layer = make_layer(keras_sam.SAM, jit_compile, reads_per_head=2)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 5, 4))])
+    def step(inputs):
+        weights = [variable.value for variable in layer.trainable_variables]
+        with tf.GradientTape() as tape:
+            outputs, *states = layer(inputs)
+            loss = tf.reduce_sum(outputs)
+        return (outputs, *states), tape.gradient(loss, weights)
+
+    results, gradients = step(INPUTS[:0])
+    assert all(result.shape[0] == 0 for result in results)
+    for gradient in gradients:
+        np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
+
+
 def test_trains_in_a_model_that_is_not_compiled():
     model = keras.Sequential(
         [

@@ -242,6 +242,15 @@ def test_scann_step_smoke(tmp_path):
 
 
 @pytest.mark.slow
+def test_workers_smoke(tmp_path):
+    output = tmp_path / "workers.json"
+    run_script("benchmarks/workers.py", "--smoke", "--output", output)
+    (case,) = json.loads(output.read_text())["steps_per_second"]["cases"].values()
+    speeds = [case[name]["median"] for name in ("one_process", "two_workers")]
+    np.testing.assert_allclose(case["gain"]["median"], speeds[1] / speeds[0], rtol=2e-3)
+
+
+@pytest.mark.slow
 def test_strengths_smoke(tmp_path):
     output = tmp_path / "results.json"
     run_script("benchmarks/strengths.py", "--smoke", "--output", output)

@@ -101,6 +101,28 @@ def test_train_smoke_is_resumed_and_exports(tmp_path):
     assert not (tmp_path / "backup").exists()
 
 
+@pytest.mark.slow
+def test_two_workers_train_what_one_process_trains(tmp_path):
+    options = ("examples/train.py", "--smoke", "--task", "traversal", "--cell", "ntm")
+    run_script(*options, "--output", tmp_path / "one")
+    options += ("--workers", "2", "--output", tmp_path / "two")
+    run_script(*options, "--stop-after", "1")
+    run_script(*options)
+    one, two = (
+        json.loads((tmp_path / name / "results.json").read_text())
+        for name in ("one", "two")
+    )
+    assert (one["workers"], two["workers"]) == (1, 2)
+    assert (tmp_path / "two/1/saved_model.pb").exists()
+    for before, after in zip(one["curve"], two["curve"], strict=True):
+        assert before.keys() == after.keys()
+        for name in before.keys() - {"seconds"}:
+            np.testing.assert_allclose(after[name], before[name], rtol=1e-5)
+    for name in ("test", "underground", "write_gate_shut"):
+        assert two[name].keys() == one[name].keys()
+    np.testing.assert_allclose(two["test"]["loss"], one["test"]["loss"], rtol=1e-5)
+
+
 def train_with_a_stop(folder, *options):
     """Output and results of a small training that is stopped and goes on."""
     options = ("--smoke", *options, "--output", folder)
@@ -133,6 +155,45 @@ def test_babi_smoke_is_resumed_and_answers_text(tmp_path, monkeypatch):
     errors = [name for name in results["curve"][0] if "error_task" in name]
     assert errors == ["validation_error_task_1"]
     run_usage(tmp_path / "run", monkeypatch)
+
+
+@pytest.mark.slow
+def test_babi_questions_smoke_is_resumed_and_answers_text(tmp_path, monkeypatch):
+    write_babi(tmp_path / "files", but=["qa3_train.txt"])
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
+    options = ("--recipe", EXAMPLES / "recipes" / "babi_end_to_end.toml")
+    options += ("--cell", "end_to_end_memory", "--data", tmp_path / "files")
+    _, results = train_with_a_stop(tmp_path / "run", *options)
+    assert sorted(map(int, results["test"]["errors"])) == [*range(1, 21)]
+    assert (tmp_path / "run" / "hops.png").exists()
+    run_usage(tmp_path / "run", monkeypatch)
+
+
+def test_a_question_has_the_facts_before_it(import_example):
+    babi, questions = import_example("babi"), import_example("babi_questions")
+    texts = [
+        "Mary left.",
+        "Where is Mary?",
+        "John left.",
+        "Mary ran.",
+        "Where is John?",
+    ]
+    vocabulary = babi.Vocabulary([(1, texts, ["", "home", "", "", "away"])])
+    stories = [(1, texts, ["", "home", "", "", "away"])]
+    arrays = questions.Questions(stories, vocabulary, max_facts=2)
+    (batch,) = arrays.batches(1, 3)
+    assert batch.weights.tolist() == [1, 1, 0]
+
+    def texts_of(rows):
+        return [[vocabulary.words[w] for w in row if w] for row in rows if row.any()]
+
+    # Of three facts before the second question the oldest is left out.
+    facts = [texts_of(rows) for rows in batch.words["facts"][:2]]
+    assert facts == [[["mary", "left"]], [["john", "left"], ["mary", "ran"]]]
+    asked = texts_of(batch.words["question"][:2])
+    assert asked == [["where", "is", name, "?"] for name in ("mary", "john")]
+    answers = [vocabulary.answers[number] for number in batch.answers[:2]]
+    assert answers == ["home", "away"]
 
 
 @pytest.mark.slow

@@ -26,6 +26,8 @@ def twin_names(cell):
     if hasattr(cell, "interface_norm"):
         variables["interface_norm/gamma"] = cell.interface_norm.gamma
         variables["interface_norm/beta"] = cell.interface_norm.beta
+    if hasattr(cell, "addresses"):
+        variables["addresses"] = cell.addresses
     named = {variable.name: variable for variable in cell.weights}
     for part in ("memory", "read_vectors", "read_weights", "write_weights"):
         if f"initial_{part}" in named:

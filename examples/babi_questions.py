@@ -1,0 +1,220 @@
+"""bAbI for a network that sees all sentences at once: facts and a question.
+
+Each question of a story is an example of its own: the sentences before it, without
+earlier questions, are its facts. A batch has questions of all tasks.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from babi import BabiProblem, Batch
+
+import keras_sam
+
+LENGTHS = (10, 20, 50)  # numbers of facts that examples are padded to
+
+
+class Questions:
+    """Questions as arrays, by task and by the number of their facts.
+
+    Args:
+        stories: List of (task, sentences, answers).
+        vocabulary: A `babi.Vocabulary`.
+        max_facts: Integer: older facts are left out. Defaults to the greatest length.
+    """
+
+    def __init__(self, stories, vocabulary, max_facts=LENGTHS[-1]):
+        rows = {}
+        for task, texts, answers in stories:
+            facts = []
+            for text, answer in zip(texts, answers, strict=True):
+                if not answer:
+                    facts.append(text)
+                    continue
+                known = facts[-max_facts:]
+                length = next(n for n in LENGTHS if n >= len(known))
+                rows.setdefault((task, length), []).append((known, text, answer))
+        self.groups = {
+            key: _as_arrays(group, key[1], vocabulary)
+            for key, group in sorted(rows.items())
+        }
+        self.tasks = sorted({task for task, _ in self.groups})
+        self._positions = vocabulary.positions
+        # The part of a task's questions that have so many facts.
+        counts = {key: len(group["answers"]) for key, group in self.groups.items()}
+        of_task = {
+            task: sum(count for key, count in counts.items() if key[0] == task)
+            for task in self.tasks
+        }
+        self._parts = {key: count / of_task[key[0]] for key, count in counts.items()}
+
+    def spec(self, batch_size):
+        """What `draw` returns, as tf.data wants to know."""
+        facts = (batch_size, None, self._positions)
+        words = {
+            "facts": tf.TensorSpec(facts, tf.int32),
+            "question": tf.TensorSpec((batch_size, self._positions), tf.int32),
+        }
+        answers = tf.TensorSpec((batch_size,), tf.int32)
+        return Batch(words, answers, tf.TensorSpec((batch_size,), tf.float32))
+
+    def draw(self, rng, batch_size, shares):
+        """Random questions of all tasks, all padded to one number of facts.
+
+        Args:
+            rng: A `np.random.Generator`.
+            batch_size: Integer.
+            shares: Dictionary from each task to how often it comes, relative to others.
+        """
+        weights = {key: shares[key[0]] * part for key, part in self._parts.items()}
+        drawn = _choice(rng, weights)
+        alike = {key: w for key, w in weights.items() if key[1] == drawn[1]}
+        p = np.array(list(alike.values())) / sum(alike.values())
+        picked = []
+        for key, count in zip(alike, rng.multinomial(batch_size, p), strict=True):
+            group = self.groups[key]
+            rows = rng.integers(len(group["answers"]), size=count)
+            picked.append(_as_batch(group, rows))
+        words = {
+            name: np.concatenate([batch.words[name] for batch in picked])
+            for name in ("facts", "question")
+        }
+        others = (np.concatenate(each) for each in list(zip(*picked, strict=True))[1:])
+        return Batch(words, *others)
+
+    def batches(self, task, batch_size):
+        """All questions of a task; see `babi.Stories.batches`."""
+        for (of, _), group in self.groups.items():
+            count = len(group["answers"]) if of == task else 0
+            for start in range(0, count, batch_size):
+                rows = np.arange(start, start + batch_size)
+                weights = (rows < count).astype("float32")
+                yield _as_batch(group, np.where(weights > 0, rows, 0), weights)
+
+
+def _as_arrays(questions, length, vocabulary):
+    count = len(questions)
+    facts = np.zeros((count, length, vocabulary.positions), "int32")
+    for row, (known, _, _) in enumerate(questions):
+        for i, text in enumerate(known):
+            facts[row, i] = vocabulary.sentence(text)
+    return {
+        "facts": facts,
+        "question": np.stack([vocabulary.sentence(text) for _, text, _ in questions]),
+        "answers": np.array([vocabulary.answer(a) for *_, a in questions], "int32"),
+    }
+
+
+def _choice(rng, weights):
+    """A key of a dictionary from keys to weights."""
+    keys = list(weights)
+    p = np.array([weights[key] for key in keys])
+    return keys[rng.choice(len(keys), p=p / p.sum())]
+
+
+def _as_batch(group, rows, weights=None):
+    if weights is None:
+        weights = np.ones(len(rows), "float32")
+    words = {name: group[name][rows] for name in ("facts", "question")}
+    return Batch(words, group["answers"][rows], weights)
+
+
+class LinearStart(keras.callbacks.Callback):
+    """Ends the linear start of the layer "memory" after so many epochs."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self._epochs = epochs
+
+    def get_state(self):
+        return None  # The layer knows whether it is linear.
+
+    def set_state(self, state):
+        pass
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self._epochs:
+            self.model.get_layer("memory").end_linear_start()
+
+
+class QuestionsProblem(BabiProblem):
+    """What examples/train.py needs to know; see `sequences.SequenceProblem`."""
+
+    arrays = Questions
+    jit_compile = True
+
+    def __init__(self, recipe, seed, data):
+        super().__init__(recipe, seed, data)
+        if recipe["layer"].get("linear_start"):
+            self.callbacks.append(LinearStart(recipe["training"]["linear_epochs"]))
+
+    def draw(self, rng):
+        """A batch of all tasks: one that is answered badly comes more often."""
+        return self._stories.draw(rng, self.batch_size, self.shares())
+
+    def make_model(self, cell, layer):
+        positions, words = self.vocabulary.positions, len(self.vocabulary.words)
+        facts = keras.Input((None, positions), dtype="int32", name="facts")
+        question = keras.Input((positions,), dtype="int32", name="question")
+        if cell == "end_to_end_memory":
+            memory = keras_sam.EndToEndMemory(
+                words, **layer, seed=self.seed, name="memory"
+            )
+            features = memory(facts, question)
+        elif cell == "dynamic_memory":
+            features = self._remembered(facts, question, layer)
+        else:
+            raise SystemExit(
+                "error: this recipe shows facts and a question at once, which is for "
+                "--cell end_to_end_memory and --cell dynamic_memory. "
+                f"Received: {cell}"
+            )
+        answer = keras.layers.Dense(len(self.vocabulary.answers), use_bias=False)
+        return keras.Model({"facts": facts, "question": question}, answer(features))
+
+    def _remembered(self, facts, question, layer):
+        """The memory of a question, and the question, as Xiong et al. have it."""
+        dropout = keras.layers.Dropout(self._embedding["dropout"])
+        embed = keras_sam.SentenceEmbedding(
+            len(self.vocabulary.words), layer["units"], "encoding", name="embedding"
+        )
+        told, asked = dropout(embed(facts)), embed(question)
+        fused = keras.layers.Bidirectional(
+            keras.layers.GRU(layer["units"], return_sequences=True),
+            merge_mode="sum",
+            name="facts_fused",
+        )(told)
+        memory = keras_sam.DynamicMemory(**layer, name="memory")(fused, asked)
+        return dropout(keras.layers.Concatenate()([memory, asked]))
+
+    def export(self, model, output):
+        """As `BabiProblem.export`, and a picture of a question of two facts."""
+        usage = super().export(model, output)
+        task, known = 2, []
+        (stories,) = self.read("test")
+        story = next(story for story in stories if story[0] == task)
+        for text, answer in zip(*story[1:], strict=True):
+            if answer:
+                break
+            known.append(text)
+        facts = np.stack([self.vocabulary.sentence(fact) for fact in known])[np.newaxis]
+        question = self.vocabulary.sentence(text)[np.newaxis]
+        inputs = {"facts": facts, "question": question}
+        logits = model(inputs)
+        found = self.vocabulary.answers[int(np.argmax(logits))]
+        memory = model.get_layer("memory")
+        attention = memory.attention(*keras.Model(model.input, memory.input)(inputs))[0]
+        title = f"{text} It answers {found}; right is {answer}."
+        figure = keras_sam.visualize.plot_attention(attention, known, title)
+        figure.savefig(output / "hops.png")
+        return usage
+
+    def logits(self, model, words, steps):
+        question = tf.gather(words, steps - 1, axis=1, batch_dims=1)
+        # The question is no fact, nor are earlier ones.
+        mark = self.vocabulary.words.index("?")
+        is_fact = ~tf.reduce_any(words == mark, axis=-1, keepdims=True)
+        at = tf.range(tf.shape(words)[1])[tf.newaxis, :, tf.newaxis]
+        is_fact &= at != tf.cast(steps, tf.int32)[:, tf.newaxis, tf.newaxis] - 1
+        facts = tf.where(is_fact, words, 0)
+        return model({"facts": facts, "question": question})

@@ -1,0 +1,74 @@
+"""Memory words that start as a key and a value, for the examples that recall values.
+
+A step shows a value and the key that belongs to it, or shows them one after the other.
+A network with random weights rarely finds out by itself that both belong in one word,
+and that it has to ask for the key as it has written it.
+"""
+
+import keras
+import numpy as np
+
+
+@keras.saving.register_keras_serializable(package="examples")
+class StepBefore(keras.layers.Layer):
+    """Appends to the features of each step some of the step before, 0 at the first.
+
+    Args:
+        features: Integer, how many of them, from the first on. Defaults to all.
+    """
+
+    def __init__(self, features=None, **kwargs):
+        super().__init__(**kwargs)
+        self.features = features
+
+    def call(self, sequences):
+        before = sequences[:, :-1, : self.features]
+        before = keras.ops.pad(before, ((0, 0), (1, 0), (0, 0)))
+        return keras.ops.concatenate([sequences, before], axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "features": self.features}
+
+
+def key_value_start(cell, asked, key, value, seed):
+    """Has a cell start with words of a key and a value, by its weights.
+
+    f(key) + g(value) is written at each step and f(asked) is asked for, with random f
+    and g. The network has to learn when to write, and what to say of what it reads.
+
+    Args:
+        cell: A built cell with a dense controller. The units are shared out among the
+            parts of the input.
+        asked: Slice of the inputs, of as many features as the key.
+        key: Slice of the inputs.
+        value: Slice of the inputs, perhaps that of `asked`.
+        seed: Integer.
+    """
+    rng = np.random.default_rng(seed)
+    kernel, *bias = cell.controller.dense.get_weights()
+    width, value_width = asked.stop - asked.start, value.stop - value.start
+    # A part of the units for each part of the input.
+    own = 0 if value == asked else value_width
+    half = (kernel.shape[1] - own) // 2
+    of_asked, of_key = slice(0, half), slice(half, 2 * half)
+    of_value = slice(2 * half, 2 * half + own) if own else of_asked
+    kernel[asked] *= 0.1
+    kernel[key] *= 0.1
+    random = rng.normal(size=(width, half)) / np.sqrt(width)
+    kernel[asked, of_asked] += random
+    kernel[key, of_key] += random
+    if own:
+        kernel[value] *= 0.1
+        kernel[value, of_value] += np.eye(own)
+    cell.controller.dense.set_weights([kernel, *bias])
+
+    kernel, *bias = cell.interface.get_weights()
+    f = rng.normal(size=(half, cell.word_size)) / np.sqrt(half)
+    g = rng.normal(size=(own or half, cell.word_size)) / np.sqrt(own or half)
+    columns = cell.interface_columns
+    kernel[:, columns["queries"]] *= 0.1
+    kernel[:, columns["vectors"]] *= 0.1
+    kernel[of_asked, columns["queries"]] += np.tile(f, cell.read_heads)
+    kernel[of_key, columns["vectors"]] += np.tile(f, cell.write_heads)
+    kernel[of_value, columns["vectors"]] += np.tile(g, cell.write_heads)
+    cell.interface.set_weights([kernel, *bias])
