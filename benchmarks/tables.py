@@ -609,7 +609,7 @@ def mqar_long():
     return markdown(columns, rows)
 
 
-# In percent, Joulin & Mikolov 2015: the LSTM, the Stack RNN with 40 units and 10 stacks,
+# In percent, Joulin & Mikolov 2015: LSTM, Stack RNN with 40 units and 10 stacks,
 # and the same with rounding.
 FORMAL_LANGUAGES_OF_THE_PAPER = {
     "a^n b^n": (100, 100, 100),
