@@ -646,8 +646,8 @@ def mqar_long():
     return markdown(columns, rows)
 
 
-# In percent, table 1 of Joulin & Mikolov 2015: the LSTM, the Stack RNN with 40 units and
-# 10 stacks, and the same with rounding.
+# In percent, Joulin & Mikolov 2015: LSTM, Stack RNN with 40 units and 10 stacks,
+# and the same with rounding.
 FORMAL_LANGUAGES_OF_THE_PAPER = {
     "a^n b^n": (100, 100, 100),
     "a^n b^n c^n": (100, 100, 100),
