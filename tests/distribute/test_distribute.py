@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_sam
 from keras_sam.distribute import MultiWorkerStrategy, run_local_workers
 from keras_sam.distribute.global_batch import GlobalLoss, use_global_batch
+from keras_sam.distribute.strategy import _part_size
 
 SCRIPT = Path(distributed.__file__)
 
@@ -87,6 +89,17 @@ def test_tasks_without_a_place_are_refused(cluster, task, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
     with pytest.raises(ValueError, match=r"`worker` and `chief` alone.*Received"):
         MultiWorkerStrategy()
+
+
+def test_a_live_batch_is_shared_evenly_or_refused():
+    def stream(size):
+        return keras_sam.tasks.copy_task(size, max_length=lambda: 2)
+
+    assert _part_size(stream(6), 3) == 2
+    with pytest.raises(ValueError, match=r"3 workers share evenly.*batch size of 4"):
+        _part_size(stream(4), 3)
+    with pytest.raises(ValueError, match="batch size of None"):
+        _part_size(tf.data.Dataset.range(4).batch(2), 2)
 
 
 def compiled(**options):
