@@ -98,7 +98,7 @@ def picture(name, text):
     return f"![{text}](../../{path.relative_to(ROOT)})\n" if path.exists() else ""
 
 
-def layer_name(row):
+def row_name(row):
     words = f", {row['words']:,} words" if row["words"] else ""
     rows = f", {row['rows']:,} of them written" if row.get("rows") else ""
     return f"{step_cost.label(row['kind'], row['index'])}{words}{rows}"
@@ -109,7 +109,7 @@ def times(name, part="time", batch=None):
     results = results.get(batch, {}) if batch else results
     rows = [
         [
-            layer_name(each),
+            row_name(each),
             measured(each["ms_per_step"]),
             " to ".join(number(edge) for edge in each["ms_per_step"]["range"]),
             number(each["first_calls_seconds"][1]),
@@ -141,7 +141,7 @@ def ratios(name, batch):
 def memory(name):
     rows = [
         [
-            layer_name(each),
+            row_name(each),
             number(each["bytes_per_step"]["median"] / 1000),
             number(100 * each["bytes_per_step"]["median"] / MIB),
             number(each["record_bytes_per_step"] / 1000)
