@@ -35,6 +35,7 @@ DOCUMENTS = (
     PAGES / "guides" / "training.md",
     PAGES / "results" / "benchmarks.md",
     PAGES / "results" / "copy.md",
+    PAGES / "results" / "formal-languages.md",
     PAGES / "results" / "graphs.md",
     PAGES / "results" / "long.md",
     PAGES / "results" / "mqar.md",
@@ -98,7 +99,7 @@ def picture(name, text):
     return f"![{text}](../../{path.relative_to(ROOT)})\n" if path.exists() else ""
 
 
-def layer_name(row):
+def row_name(row):
     words = f", {row['words']:,} words" if row["words"] else ""
     rows = f", {row['rows']:,} of them written" if row.get("rows") else ""
     return f"{step_cost.label(row['kind'], row['index'])}{words}{rows}"
@@ -109,7 +110,7 @@ def times(name, part="time", batch=None):
     results = results.get(batch, {}) if batch else results
     rows = [
         [
-            layer_name(each),
+            row_name(each),
             measured(each["ms_per_step"]),
             " to ".join(number(edge) for edge in each["ms_per_step"]["range"]),
             number(each["first_calls_seconds"][1]),
@@ -141,7 +142,7 @@ def ratios(name, batch):
 def memory(name):
     rows = [
         [
-            layer_name(each),
+            row_name(each),
             number(each["bytes_per_step"]["median"] / 1000),
             number(100 * each["bytes_per_step"]["median"] / MIB),
             number(each["record_bytes_per_step"] / 1000)
@@ -727,6 +728,56 @@ def mqar_long():
     return markdown(columns, rows)
 
 
+# In percent, Joulin & Mikolov 2015: LSTM, Stack RNN with 40 units and 10 stacks,
+# and the same with rounding.
+FORMAL_LANGUAGES_OF_THE_PAPER = {
+    "a^n b^n": (100, 100, 100),
+    "a^n b^n c^n": (100, 100, 100),
+    "a^n b^n c^n d^n": (68.3, 100, 100),
+    "a^n b^2n": (75, 100, 100),
+    "a^n b^m c^(n+m)": (100, 43.3, 100),
+}
+
+
+def formal_languages():
+    """The share of the lengths up to 60 that are right, over the seeds."""
+    runs = stored("formal_languages")["runs"].values()
+    models = (
+        ("LSTM", "lstm", "right"),
+        ("Stack RNN", "stack_rnn", "right_unrounded"),
+        ("Stack RNN, rounded", "stack_rnn", "right"),
+    )
+    rows = []
+    for language, of_paper in FORMAL_LANGUAGES_OF_THE_PAPER.items():
+        for (name, cell, kind), theirs in zip(models, of_paper, strict=True):
+            of_model = [
+                run
+                for run in runs
+                if (run["language"], run["cell"]) == (language, cell)
+            ]
+            if not of_model:
+                continue
+            found = [run[kind] for run in of_model]
+            seconds = statistics.median(run["seconds"] for run in of_model)
+            perfect = sum(share == 1.0 for share in found)
+            best, median = max(found), statistics.median(found)
+            rows.append(
+                [
+                    f"`{language}`",
+                    name,
+                    f"{theirs}",
+                    f"{100 * best:.1f}",
+                    f"{100 * median:.1f}",
+                    f"{perfect} of {len(found)}",
+                    f"{of_model[0]['parameters']:,}",
+                    f"{seconds:.0f}",
+                ]
+            )
+    columns = ["language", "model", "paper", "best", "median", "seeds with 100"]
+    columns += ["parameters", "seconds"]
+    return markdown(columns, rows)
+
+
 # The mean errors of 15 runs, in percent: Rae et al. 2016, their supplement's table.
 RAE = {
     "SDNC": [0.0, 7.1, 9.4, 0.1, 0.9, 0.1, 1.6, 0.5, 0.0, 0.3]
@@ -803,6 +854,7 @@ TABLES = {
         babi,
         mqar,
         mqar_long,
+        formal_languages,
         traversal,
     )
 }

@@ -24,9 +24,12 @@ The docstring of `keras_sam.tasks.{task}_task` says what the channels mean.
 
 
 def digits_cross_entropy(y_true, y_pred):
-    """The cost of a step, `[batch, time]`: the sum over its digits, as in the paper."""
+    """The cost of a step, `[batch, time]`: the sum over its digits, as in the paper.
+
+    A step may also be one digit or symbol, `[batch, time, classes]`.
+    """
     costs = keras.losses.categorical_crossentropy(y_true, y_pred)
-    return keras.ops.sum(costs, axis=-1)
+    return keras.ops.sum(costs, axis=tuple(range(2, len(costs.shape))))
 
 
 class SequenceProblem:
@@ -52,7 +55,8 @@ class SequenceProblem:
         _, targets, _ = self.stream(0).element_spec
         self.channels = self.stream(0).element_spec[0].shape[-1]
         self.target_shape = tuple(targets.shape[2:])
-        self.is_classes = len(self.target_shape) > 1
+        # Digits in one-hot form, or one symbol.
+        self.is_classes = len(self.target_shape) > 1 or self.task == "formal_language"
 
     def stream(self, number, batch_size=None, **settings):
         """Stream `number` of this seed: all are different."""

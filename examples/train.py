@@ -88,6 +88,14 @@ def parse_arguments(options=None):
         metavar="NAME=VALUE",
         help="any argument of the layer, as TOML: --layer link_sharpening=true",
     )
+    add(
+        "--stream",
+        action="append",
+        default=[],
+        type=toml,
+        metavar="NAME=VALUE",
+        help="any argument of the task's stream, as TOML: --stream max_length=30",
+    )
     add("--data", type=Path, help="folder of the files of a real data set")
     add("--seed", type=int, default=0)
     add("--output", type=Path, help="default: runs/TASK_CELL_SEED")
@@ -135,7 +143,11 @@ def settings(arguments):
         known = layer_arguments(arguments.cell)
         layer |= {name: size for name, size in small.items() if name in known}
         training |= {"batch_size": 2, "epochs": 2, "steps_per_epoch": 5}
-    return {"layer": layer, "training": training}
+    tables = {"layer": layer, "training": training}
+    stream = {
+        name: value for given in arguments.stream for name, value in given.items()
+    }
+    return {**tables, "stream": stream} if stream else tables
 
 
 def trained_model(folder):

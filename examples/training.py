@@ -222,7 +222,10 @@ def writing_shut(model):
     layer = interface_end(cell)
     columns = cell.interface_columns
     shut = dict.fromkeys({"write_gate", "write_gates"} & set(columns), -20.0)
-    if not shut:  # An NTM has no write gate: it erases nothing and adds nothing.
+    if "actions" in columns:  # A stack pops, whatever else it could do.
+        count = columns["actions"].stop // cell.stacks
+        shut = {"actions": [*[0.0, 20.0, 0.0][:count]] * cell.stacks}
+    elif not shut:  # An NTM has no write gate: it erases nothing and adds nothing.
         shut = {"erase": -20.0, "add": 0.0}
     weights = layer.get_weights()
     scale, shift = (values.copy() for values in weights)

@@ -31,6 +31,7 @@ from keras_sam.cells import (  # noqa: E402
     NTMCell,
     SAMCell,
     SDNCCell,
+    StackRNNCell,
 )
 from keras_sam.export import export_saved_model, prefill  # noqa: E402
 from keras_sam.layers import (  # noqa: E402
@@ -47,6 +48,7 @@ from keras_sam.layers import (  # noqa: E402
     RandomPositions,
     SentenceEmbedding,
     SinePositions,
+    StackRNN,
     ThinkSteps,
 )
 from keras_sam.resize import resize_memory  # noqa: E402
@@ -73,6 +75,8 @@ __all__ = [
     "SDNCCell",
     "SentenceEmbedding",
     "SinePositions",
+    "StackRNN",
+    "StackRNNCell",
     "ThinkSteps",
     "__version__",
     "callbacks",

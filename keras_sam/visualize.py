@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from keras_sam._extras import import_matplotlib
 from keras_sam.arguments import check_positive_integer
-from keras_sam.layers import MemoryRNN
+from keras_sam.cells.stack_rnn import EMPTY
+from keras_sam.layers import MemoryRNN, StackRNN
 from keras_sam.options import TensorLike
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _TOUCH = 0.05
 
 # How each kind of picture is coloured, from nothing to much.
 _WEIGHTS = {"cmap": "gray", "vmin": 0.0, "vmax": 1.0}
+_STACKS = {"cmap": "Blues", "vmin": EMPTY, "vmax": 1.0}
 
 
 class Recording(NamedTuple):
@@ -81,8 +83,8 @@ def record(
         A `Recording`, of NumPy arrays.
 
     Raises:
-        ValueError: If `inputs` is not one sequence, or `max_slots` not a positive
-            integer.
+        ValueError: If `inputs` is not one sequence, `max_slots` not a positive integer,
+            or `layer` has stacks instead of slots.
 
     Example:
 
@@ -92,14 +94,13 @@ def record(
     (5, 1)
     """
     check_positive_integer("max_slots", max_slots)
-    inputs = tf.convert_to_tensor(inputs)
-    if inputs.shape.rank != 2:
-        raise ValueError(
-            "`inputs` must be one sequence, of shape (time, features). "
-            f"Received: inputs.shape={tuple(inputs.shape)}"
-        )
-    batch = inputs[tf.newaxis]
+    batch = _one_sequence(inputs)
     trace = layer.trace(batch, initial_state=initial_state)
+    if "write_weights" not in trace:
+        raise ValueError(
+            "`layer` must write to slots by weights. Draw the stacks of a StackRNN "
+            f"with `keras_sam.visualize.plot_stacks`. Received: layer={layer}"
+        )
     kinds = [trace[name] for name in ("write_weights", "read_weights")]
     slots = _touched(kinds, max_slots)
     written, read = (_weights_of(weights, slots) for weights in kinds)
@@ -134,7 +135,7 @@ def record(
         read_modes=np.asarray(trace["read_modes"])[0]
         if "read_modes" in trace
         else None,
-        inputs=inputs.numpy(),
+        inputs=batch[0].numpy(),
         outputs=np.asarray(trace["outputs"])[0],
         memory_slots=layer.cell.memory_slots,
     )
@@ -248,6 +249,86 @@ def plot_memory(
     return figure
 
 
+def plot_stacks(
+    layer: StackRNN,
+    inputs: TensorLike,
+    initial_state: Sequence[TensorLike] | None = None,
+    labels: Sequence[str] | None = None,
+    title: str | None = None,
+) -> "Figure":
+    """The stacks of a Stack RNN over time: what is done to them, and what they hold.
+
+    Of each stack a strip has the probabilities of its actions, and below it stands what
+    the stack holds after each step, its top above. White is empty (-1). Places that
+    stay empty are left out.
+
+    Args:
+        layer: A `keras_sam.StackRNN`.
+        inputs: Tensor `[time, features]`, one sequence.
+        initial_state: Optional list of tensors, as `get_initial_state(1)` gives.
+        labels: Optional list of strings, what to call each step.
+        title: Optional string.
+
+    Returns:
+        A `matplotlib.figure.Figure`; `figure.savefig(path)` writes it.
+
+    Raises:
+        ImportError: If matplotlib is missing.
+        ValueError: If `layer` is no Stack RNN, `inputs` is not one sequence, or
+            `labels` has not a label for each step.
+
+    Example:
+
+    >>> layer = keras_sam.StackRNN(8, memory_slots=6, stacks=2)
+    >>> figure = keras_sam.visualize.plot_stacks(layer, np.eye(3)[[0, 1, 1, 2]])
+    >>> figure.savefig("stacks.png")
+    """
+    if not isinstance(layer, StackRNN):
+        raise ValueError(
+            "`layer` must be a keras_sam.StackRNN; for other layers there are `record` "
+            f"and `plot`. Received: layer={layer}"
+        )
+    batch = _one_sequence(inputs)
+    steps = batch.shape[1]
+    if labels is not None and len(labels) != steps:
+        raise ValueError(
+            f"`labels` must have an entry for each of {steps} steps. "
+            f"Received: {len(labels)} labels"
+        )
+    trace = layer.trace(batch, initial_state, keep={"memory": lambda s: s.memory})
+    actions, contents = np.asarray(trace["actions"])[0], np.asarray(trace["memory"])[0]
+    used = np.flatnonzero(np.any(contents > EMPTY + _TOUCH, axis=(0, 2)))
+    depth = used[-1] + 1 if used.size else 1
+    names = ["push", "pop", "no-op"][: actions.shape[-1]]
+
+    # Stacks in columns, so that a picture of ten is not higher than a page.
+    columns = 2 if layer.cell.stacks > 1 else 1
+    rows = -(-layer.cell.stacks // columns)
+    heights = [len(names), min(max(depth, 6), 16)]
+    figure = _figure(5 * columns + 1, rows * (sum(heights) / 9 + 0.4) + 0.8)
+    axes = figure.subplots(
+        2 * rows, columns, sharex=True, squeeze=False, height_ratios=heights * rows
+    )
+    for stack in range(rows * columns):
+        row, column = divmod(stack, columns)
+        pair = axes[2 * row : 2 * row + 2, column]
+        if stack == layer.cell.stacks:  # an odd number of them
+            for axis in pair:
+                axis.remove()
+            continue
+        _picture(figure, pair[0], actions[:, stack].T, **_WEIGHTS)
+        pair[0].set_yticks(range(len(names)), names, fontsize=7)
+        _picture(figure, pair[1], contents[:, :depth, stack].T, **_STACKS)
+        pair[1].set_ylabel(f"stack {stack}")
+    if labels is not None:  # of all stacks, which share the axis
+        axes[-1, 0].set_xticks(range(steps), labels)
+        for axis in axes[-1]:
+            axis.tick_params(axis="x", labelsize=6)
+    figure.supxlabel("time step" if labels is None else "symbol that is read")
+    figure.suptitle(title or f"{layer.cell.stacks} stacks")
+    return figure
+
+
 def plot_attention(
     attention: TensorLike, sentences: Sequence[str], title: str | None = None
 ) -> "Figure":
@@ -357,6 +438,17 @@ def pixels(figure: "Figure") -> np.ndarray:
     # `_figure` gives it a FigureCanvasAgg.
     pixels = figure.canvas.buffer_rgba()  # pyright: ignore[reportAttributeAccessIssue]
     return np.asarray(pixels)[..., :3].copy()
+
+
+def _one_sequence(inputs):
+    """A batch of it."""
+    inputs = tf.convert_to_tensor(inputs)
+    if inputs.shape.rank != 2:
+        raise ValueError(
+            "`inputs` must be one sequence, of shape (time, features). "
+            f"Received: inputs.shape={tuple(inputs.shape)}"
+        )
+    return inputs[tf.newaxis]
 
 
 def _touched(kinds, max_slots):

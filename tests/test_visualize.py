@@ -139,6 +139,56 @@ def test_wrong_arguments():
         visualize.record(layer, sequence(), max_slots=0)
 
 
+@pytest.mark.parametrize("stacks", [1, 3])
+def test_stacks_over_time(stacks):
+    layer = keras_sam.StackRNN(6, memory_slots=9, stacks=stacks, no_op=stacks > 1)
+    labels = list("abcdef")
+    figure = visualize.plot_stacks(layer, sequence(), labels=labels)
+    trace = layer.trace(
+        sequence()[np.newaxis], keep={"memory": lambda state: state.memory}
+    )
+    shown = {axis.get_ylabel(): axis for axis in figure.axes if axis.images}
+    names = ["push", "pop", "no-op"] if stacks > 1 else ["push", "pop"]
+    for stack in range(stacks):
+        contents = shown[f"stack {stack}"].images[0].get_array()
+        expected = trace["memory"][0, :, :, stack].numpy().T
+        np.testing.assert_array_equal(contents, expected[: len(contents)])
+        assert np.all(expected[len(contents) :] < -0.95)  # left out: as good as empty
+    strips = [
+        axis
+        for axis in figure.axes
+        if [label.get_text() for label in axis.get_yticklabels()] == names
+    ]
+    assert len(strips) == stacks
+    for stack, axis in enumerate(strips):
+        actions = trace["actions"][0, :, stack].numpy()
+        np.testing.assert_array_equal(axis.images[0].get_array(), actions.T)
+    axis = shown[f"stack {stacks - 1}"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == labels
+
+
+def test_stacks_of_wrong_arguments():
+    layer = keras_sam.StackRNN(6, memory_slots=9)
+    with pytest.raises(ValueError, match="`layer` must be a keras_sam.StackRNN"):
+        visualize.plot_stacks(LAYERS["ntm"](), sequence())
+    with pytest.raises(ValueError, match="an entry for each of 6 steps.*2 labels"):
+        visualize.plot_stacks(layer, sequence(), labels="ab")
+    with pytest.raises(ValueError, match="`keras_sam.visualize.plot_stacks`"):
+        visualize.record(layer, sequence())
+
+
+def test_tensorboard_gets_stacks(tmp_path):
+    memory = keras_sam.StackRNN(3, memory_slots=6, stacks=2, name="stack")
+    model = keras.Sequential([keras.Input((None, 5)), memory])
+    model.compile("sgd", "mse")
+    look = keras_sam.callbacks.MemoryTensorBoard(tmp_path, sequence())
+    model.fit(np.zeros((2, 6, 5)), np.zeros((2, 3)), callbacks=[look], verbose=0)
+    (path,) = tmp_path.iterdir()
+    records = tf.data.TFRecordDataset(str(path))
+    events = map(tf.compat.v1.Event.FromString, records.as_numpy_iterator())
+    assert "stack/stacks" in {v.tag for event in events for v in event.summary.value}
+
+
 def test_tensorboard_gets_pictures(tmp_path):
     model = keras.Sequential(
         [

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_sam import visualize
 from keras_sam._extras import import_matplotlib
 from keras_sam.arguments import check_path, check_positive_integer
-from keras_sam.layers.base import MemoryRNN
+from keras_sam.layers import MemoryRNN, StackRNN
 from keras_sam.options import TensorLike
 
 
@@ -18,8 +18,9 @@ class MemoryTensorBoard(keras.callbacks.Callback):
     """Logs pictures of a memory's run on a sample sequence, after some epochs.
 
     For each memory layer: the picture of `keras_sam.visualize.plot`, that of
-    `plot_memory`, the mean of each gate, and how many slots were touched. Layers
-    further inside than the model's own are left out.
+    `plot_memory`, the mean of each gate, and how many slots were touched. Of a
+    `StackRNN` the picture of `plot_stacks` alone. Layers further inside than the
+    model's own are left out.
 
     Args:
         log_dir: String or path, where TensorBoard looks.
@@ -86,6 +87,10 @@ class MemoryTensorBoard(keras.callbacks.Callback):
     def _log(self, layer):
         before = keras.Model(self.model.inputs, layer.input)
         sample = before([self.inputs[np.newaxis]], training=False)[0]
+        if isinstance(layer, StackRNN):
+            pixels = visualize.pixels(visualize.plot_stacks(layer, sample))
+            tf.summary.image(f"{layer.name}/stacks", pixels[np.newaxis])
+            return
         recording = visualize.record(layer, sample)
         for name, draw in (
             ("run", visualize.plot),

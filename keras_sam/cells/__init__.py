@@ -8,6 +8,7 @@ from keras_sam.cells.mann import MANNCell
 from keras_sam.cells.ntm import NTMCell
 from keras_sam.cells.sam import SAMCell
 from keras_sam.cells.sdnc import SDNCCell
+from keras_sam.cells.stack_rnn import StackRNNCell
 
 __all__ = [
     "DAMCell",
@@ -18,4 +19,5 @@ __all__ = [
     "NTMCell",
     "SAMCell",
     "SDNCCell",
+    "StackRNNCell",
 ]

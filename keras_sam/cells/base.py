@@ -97,6 +97,11 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
     kernel_initializer: Any
     bias_initializer: Any
     untraced_fields: tuple[str, ...] = ("memory", "link", "controller")
+    # What a "constant" memory starts with, and the activation of a "dense" controller.
+    constant_memory = CONSTANT_MEMORY
+    controller_activation = "tanh"
+    # Whether the output sees this step's read vectors, or the controller alone.
+    output_sees_reads = True
     # Arguments of this class that a subclass does not take.
     refused_arguments: tuple[str, ...] = ()
 
@@ -210,6 +215,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             controller,
             self.units,
             self.dtype_policy,
+            self.controller_activation,
             dropout=self.dropout_rate,
             seed=self.seed,
             **self._dense_arguments(),
@@ -333,7 +339,8 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
             self.controller.build((input_shape[0], input_shape[-1] + reads))
         width = controllers.output_size(self.controller)
         self.interface.build((input_shape[0], width))
-        self.output_projection.build((input_shape[0], width + reads))
+        seen = width + reads if self.output_sees_reads else width
+        self.output_projection.build((input_shape[0], seen))
 
     def _build_initial_weights(self):
         """The weights that start a sequence, known before the input's width."""
@@ -408,7 +415,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
         if self.initial_memory == "constant":
             memory = tf.fill(
                 (batch_size, self.memory_slots, self.word_size),
-                tf.constant(CONSTANT_MEMORY, self.compute_dtype),
+                tf.constant(self.constant_memory, self.compute_dtype),
             )
         else:
             memory = self._for_each(batch_size, self.initial_memory_variable)
@@ -531,12 +538,10 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
 
     def output_vector(self, hidden: tf.Tensor, read_vectors: tf.Tensor) -> tf.Tensor:
         """The cell's output, `[batch, output_size]`."""
-        reads = self._flat_reads(read_vectors)
-        return self._clip(
-            self.output_projection(
-                tf.concat([self.skip_connection(hidden), reads], axis=-1)
-            )
-        )
+        seen = self.skip_connection(hidden)
+        if self.output_sees_reads:
+            seen = tf.concat([seen, self._flat_reads(read_vectors)], axis=-1)
+        return self._clip(self.output_projection(seen))
 
     def project_interface(self, hidden: tf.Tensor) -> tf.Tensor:
         """The interface vector, before clipping, of a controller's output."""

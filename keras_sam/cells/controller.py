@@ -16,7 +16,7 @@ class FeedForwardCell(keras.layers.Layer, DropoutRNNCell):
     knows from its memory.
     """
 
-    def __init__(self, units, activation="tanh", dropout=0.0, seed=None, **kwargs):
+    def __init__(self, units, activation, dropout=0.0, seed=None, **kwargs):
         dense_arguments = {
             name: kwargs.pop(name)
             for name in list(kwargs)
@@ -45,8 +45,13 @@ class FeedForwardCell(keras.layers.Layer, DropoutRNNCell):
         return []
 
 
-def make_controller(controller, units, dtype, lstm_only_arguments, **shared_arguments):
-    """The RNN cell that the `controller` argument of a memory cell names."""
+def make_controller(
+    controller, units, dtype, activation, lstm_only_arguments, **shared_arguments
+):
+    """The RNN cell that the `controller` argument of a memory cell names.
+
+    A dense one has the `activation`.
+    """
     if controller == "lstm":
         return keras.layers.LSTMCell(
             units,
@@ -57,7 +62,7 @@ def make_controller(controller, units, dtype, lstm_only_arguments, **shared_argu
         )
     if controller == "dense":
         return FeedForwardCell(
-            units, dtype=dtype, name="controller", **shared_arguments
+            units, activation, dtype=dtype, name="controller", **shared_arguments
         )
     if isinstance(controller, dict):
         # A copy: StackedRNNCells takes its cells out of the dictionary it gets.

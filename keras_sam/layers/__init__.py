@@ -13,6 +13,7 @@ from keras_sam.layers.sam import SAM
 from keras_sam.layers.sdnc import SDNC
 from keras_sam.layers.sentence_embedding import SentenceEmbedding
 from keras_sam.layers.sine_positions import SinePositions
+from keras_sam.layers.stack_rnn import StackRNN
 from keras_sam.layers.think_steps import ThinkSteps
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "RandomPositions",
     "SentenceEmbedding",
     "SinePositions",
+    "StackRNN",
     "ThinkSteps",
 ]

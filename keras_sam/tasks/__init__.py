@@ -12,6 +12,11 @@ from keras_sam.tasks.dynamic_ngrams import (
     optimal_ngrams,
 )
 from keras_sam.tasks.family_tree import family_tree_sequences, family_tree_task
+from keras_sam.tasks.formal_language import (
+    FORMAL_LANGUAGES,
+    formal_language_sequences,
+    formal_language_task,
+)
 from keras_sam.tasks.graph import Lesson
 from keras_sam.tasks.inference import (
     INFERENCE_LESSONS,
@@ -42,6 +47,7 @@ from keras_sam.tasks.traversal import (
 )
 
 __all__ = [
+    "FORMAL_LANGUAGES",
     "INFERENCE_LESSONS",
     "Lesson",
     "MQAR_TEST",
@@ -57,6 +63,8 @@ __all__ = [
     "dynamic_ngrams_task",
     "family_tree_sequences",
     "family_tree_task",
+    "formal_language_sequences",
+    "formal_language_task",
     "inference_sequences",
     "inference_task",
     "lstm_baseline",

@@ -180,6 +180,27 @@ def test_dntm(cls):
         make(cls, initial_memory="learned", address_size=1)
 
 
+STACK_RNN = (keras_sam.StackRNNCell, keras_sam.StackRNN)
+
+
+@pytest.mark.parametrize("cls", STACK_RNN)
+def test_stack_rnn(cls):
+    for name in ("units", "memory_slots", "stacks", "read_depth", "output_size"):
+        for value in (0, 2.5, True, "3"):
+            with refused(f"`{name}` must be an integer of at least 1", f"={value!r}"):
+                cls(**{"units": 4, name: value})
+    for name in ("no_op", "round_actions"):
+        with refused(f"`{name}` must be one of True, False", f"{name}=1"):
+            cls(4, **{name: 1})
+    for name in ("word_size", "read_heads", "initial_memory", "initial_read_vectors"):
+        with refused(f"no argument `{name}`", "`stacks` and `read_depth`", f"{name}=2"):
+            cls(4, **{name: 2})
+    with refused("`read_depth` must be at most `memory_slots`", "read_depth=4"):
+        cls(4, memory_slots=3, read_depth=4)
+    with refused("`memory` of shape"):
+        cls(4, stacks=2**40)
+
+
 @pytest.mark.parametrize("cls", SPARSE)
 @pytest.mark.parametrize("value", ["constant", "learned"])
 def test_initial_memory_of_a_sam(cls, value):

@@ -6,10 +6,10 @@ import pytest
 
 import keras_sam
 
-CELLS = ["NTM", "DNC", "DAM", "SAM", "SDNC", "MANN", "DNTM"]
+CELLS = ["NTM", "DNC", "DAM", "SAM", "SDNC", "MANN", "DNTM", "StackRNN"]
 TASKS = [
-    *("associative_recall", "copy", "dynamic_ngrams", "family_tree", "inference"),
-    *("mqar", "omniglot"),
+    *("associative_recall", "copy", "dynamic_ngrams", "family_tree", "formal_language"),
+    *("inference", "mqar", "omniglot"),
     *("order_recall", "priority_sort", "repeat_copy", "shortest_path", "traversal"),
 ]
 NAMES = {
@@ -46,7 +46,7 @@ NAMES = {
         *(f"{task}_task" for task in TASKS),
         *(f"{task}_sequences" for task in TASKS),
         *("Lesson", "RELATIONS", "underground", "optimal_ngrams", "lstm_baseline"),
-        *("MQAR_TEST", "MQAR_TRAINING"),
+        *("FORMAL_LANGUAGES", "MQAR_TEST", "MQAR_TRAINING"),
         *("INFERENCE_LESSONS", "SHORTEST_PATH_LESSONS", "TRAVERSAL_LESSONS"),
     ],
     "callbacks": [
@@ -58,7 +58,7 @@ NAMES = {
     "metrics": ["BitErrors", "SequenceAccuracy"],
     "visualize": [
         *("Recording", "record", "plot", "plot_memory", "plot_attention"),
-        *("animate", "pixels"),
+        *("plot_stacks", "animate", "pixels"),
     ],
 }
 

@@ -16,6 +16,7 @@ from keras_sam import options
 LAYERS = [
     *(keras_sam.NTM, keras_sam.DNC, keras_sam.DAM),
     *(keras_sam.MANN, keras_sam.DNTM, keras_sam.SAM, keras_sam.SDNC),
+    keras_sam.StackRNN,
 ]
 CELLS = [layer.cell_class for layer in LAYERS]
 # Keras hands it to the cell alone, so it is not offered.

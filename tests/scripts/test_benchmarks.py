@@ -2,8 +2,10 @@
 
 import json
 import sys
+from unittest import mock
 
 import figure1
+import formal_languages
 import measuring
 import numpy as np
 import peers
@@ -202,6 +204,31 @@ def test_mqar_long_smoke(tmp_path):
     for row in rows:
         assert row["accuracy"] == 1.0 and row["us_per_token"] > 0
         assert row["attention_state_size"] == 2 * 2 * 64 * row["tokens"]
+
+
+@pytest.mark.slow
+def test_formal_languages_smoke(tmp_path):
+    output = tmp_path / "results.json"
+    options = ("--smoke", "--seeds", "3", "--output", output)
+    run_script("benchmarks/formal_languages.py", *options)
+    runs = json.loads(output.read_text())["runs"]
+    assert len(runs) == 10 and all(run["seed"] == 3 for run in runs.values())
+    assert all(0.0 <= run["right"] <= 1.0 for run in runs.values())
+    assert output.with_suffix(".png").stat().st_size > 20_000
+
+
+def test_the_share_that_is_right_is_the_mean_over_lengths(monkeypatch):
+    monkeypatch.setattr(formal_languages, "SPLITS", 4)
+    lengths, *strings = formal_languages.test_set("a^n b^m c^(n+m)", 4)
+    assert lengths.tolist() == [2] * 4 + [3] * 4 + [4] * 4
+    predicted = strings[1].copy()
+    # A wrong guess counts at a step that could be known alone.
+    predicted[5] = 1.0 - predicted[5]
+    predicted[8:, 0] = 1.0 - predicted[8:, 0]
+    model = mock.Mock()
+    model.predict = lambda inputs, batch_size, verbose: predicted
+    found = formal_languages.share_right(model, lengths, *strings)
+    assert found == pytest.approx((1 + 3 / 4 + 1) / 3)
 
 
 @pytest.mark.slow

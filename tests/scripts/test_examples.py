@@ -591,6 +591,33 @@ def test_writing_shut(import_example, layer, options):
         np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.parametrize("no_op", [False, True])
+def test_writing_shut_keeps_stacks_empty(import_example, no_op):
+    memory = keras_sam.StackRNN(8, stacks=3, no_op=no_op, name="memory")
+    model = keras.Sequential([keras.Input((None, 3)), memory])
+    inputs = np.random.default_rng(0).normal(size=(2, 6, 3)).astype("float32")
+
+    def largest():
+        trace = memory.trace(inputs, keep={"memory": lambda state: state.memory})
+        return float(tf.reduce_max(trace["memory"]))
+
+    with import_example("training").writing_shut(model):
+        assert largest() == pytest.approx(-1.0)
+    assert largest() > -0.9
+
+
+@pytest.mark.slow
+def test_train_smoke_of_a_formal_language(tmp_path):
+    options = ("--task", "formal_language", "--cell", "stack_rnn", "--output", tmp_path)
+    language = ("--stream", 'language="a^n b^2n"')
+    run_script("examples/train.py", "--smoke", *options, *language)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["recipe"]["stream"]["language"] == "a^n b^2n"
+    assert results["recipe"]["layer"]["round_actions"] is True
+    assert set(results["test"]) == {"loss", "sequence_accuracy"}
+    assert set(results["write_gate_shut"]) == {"loss", "sequence_accuracy"}
+
+
 def test_lessons_end_when_learned_or_after_their_epochs(import_example):
     lessons = import_example("babi").PatientLessons(4, threshold=0.9, patience=2)
     levels = []

@@ -13,6 +13,7 @@ import keras_sam
 
 FEATURES = 3
 SIZES = {"units": 6, "memory_slots": 7, "word_size": 3, "read_heads": 2}
+STACK_SIZES = {"units": 6, "memory_slots": 7, "stacks": 3, "read_depth": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Case:
     layer_class: type
     # From a dropout rate to the arguments beyond SIZES, with a new controller.
     arguments: Callable[[float], dict]
+    sizes: dict = dataclasses.field(default_factory=lambda: SIZES, hash=False)
     # For the layer alone.
     layer_arguments: dict = dataclasses.field(default_factory=dict, hash=False)
     # Arguments of the base class that the cell refuses.
@@ -39,11 +41,11 @@ class Case:
     slow: bool = False
 
     def cell(self, dropout=0.0, **more):
-        return self.cell_class(**{**SIZES, **self.arguments(dropout), **more})
+        return self.cell_class(**{**self.sizes, **self.arguments(dropout), **more})
 
     def layer(self, dropout=0.0, **more):
         arguments = {**self.arguments(dropout), **self.layer_arguments}
-        return self.layer_class(**{**SIZES, **arguments, **more})
+        return self.layer_class(**{**self.sizes, **arguments, **more})
 
 
 def gru(units, rate):
@@ -58,6 +60,12 @@ def stacked_cells(rate):
 SAM = {
     "refused": ("initial_memory",),
     "counters": ("last_access", "time", "index", "read_slots"),
+}
+# Rounded actions, which have no gradient and are not those of the training, have tests
+# of their own.
+STACK_RNN = {
+    "sizes": STACK_SIZES,
+    "refused": keras_sam.StackRNNCell.refused_arguments,
 }
 # XLA takes seconds for each program of a SAM, and nearly every test makes new ones.
 PLAIN_SAM = {**SAM, "layer_arguments": {"jit_compile": False}}
@@ -253,6 +261,27 @@ CASES = [
         lambda rate: {"dropout": rate, "recurrent_dropout": rate, "write_heads": 2},
         slow=True,
         **SAM,
+    ),
+    Case(
+        "stack_rnn_dense",
+        keras_sam.StackRNNCell,
+        keras_sam.StackRNN,
+        lambda rate: {"dropout": rate},
+        **STACK_RNN,
+        variant=True,
+    ),
+    Case(
+        "stack_rnn_gru",
+        keras_sam.StackRNNCell,
+        keras_sam.StackRNN,
+        lambda rate: {
+            "controller": gru(5, rate),
+            "no_op": False,
+            "clip_value": None,
+            "output_size": 4,
+        },
+        **STACK_RNN,
+        slow=True,
     ),
     # A cell that is not the package's own.
     Case(
