@@ -34,7 +34,9 @@ def key_value_start(cell, asked, key, value, seed):
     """Has a cell start with words of a key and a value, by its weights.
 
     f(key) + g(value) is written at each step and f(asked) is asked for, with random f
-    and g. The network has to learn when to write, and what to say of what it reads.
+    and g. If the parts fit into the units and these into a word, f keeps angles and
+    what g adds stands apart. The network has to learn when to write, and what to say of
+    what it reads.
 
     Args:
         cell: A built cell with a dense controller. The units are shared out among the
@@ -44,7 +46,6 @@ def key_value_start(cell, asked, key, value, seed):
         value: Slice of the inputs, perhaps that of `asked`.
         seed: Integer.
     """
-    rng = np.random.default_rng(seed)
     kernel, *bias = cell.controller.dense.get_weights()
     width, value_width = asked.stop - asked.start, value.stop - value.start
     # A part of the units for each part of the input.
@@ -54,17 +55,19 @@ def key_value_start(cell, asked, key, value, seed):
     of_value = slice(2 * half, 2 * half + own) if own else of_asked
     kernel[asked] *= 0.1
     kernel[key] *= 0.1
-    random = rng.normal(size=(width, half)) / np.sqrt(width)
-    kernel[asked, of_asked] += random
-    kernel[key, of_key] += random
+    # Small, where the units' tanh is nearly linear.
+    hidden = random_directions((width, half), seed, gain=0.5)
+    kernel[asked, of_asked] += hidden
+    kernel[key, of_key] += hidden
     if own:
         kernel[value] *= 0.1
         kernel[value, of_value] += np.eye(own)
     cell.controller.dense.set_weights([kernel, *bias])
 
     kernel, *bias = cell.interface.get_weights()
-    f = rng.normal(size=(half, cell.word_size)) / np.sqrt(half)
-    g = rng.normal(size=(own or half, cell.word_size)) / np.sqrt(own or half)
+    f, g = np.split(
+        random_directions((half + (own or half), cell.word_size), seed + 1), [half]
+    )
     columns = cell.interface_columns
     kernel[:, columns["queries"]] *= 0.1
     kernel[:, columns["vectors"]] *= 0.1
@@ -72,3 +75,9 @@ def key_value_start(cell, asked, key, value, seed):
     kernel[of_key, columns["vectors"]] += np.tile(f, cell.write_heads)
     kernel[of_value, columns["vectors"]] += np.tile(g, cell.write_heads)
     cell.interface.set_weights([kernel, *bias])
+
+
+def random_directions(shape, seed, gain=1.0):
+    """A random matrix whose rows, or columns if they are fewer, are orthonormal."""
+    initializer = keras.initializers.Orthogonal(gain, seed=seed)
+    return keras.ops.convert_to_numpy(initializer(shape))
