@@ -376,16 +376,12 @@ class BabiProblem:
         """The tasks of the lesson that is being learned."""
         return self._lessons[self.curriculum.level - 1]
 
-    def shares(self):
-        """How often each task of the lesson comes, relative to others."""
-        errors = {task: self.errors.errors.get(task, 1.0) for task in self.tasks()}
-        return {t: LEAST_SHARE + min(e, MOST_SHARE) for t, e in errors.items()}
-
     def draw(self, rng):
         """A batch of one task: one that is answered badly comes more often."""
-        shares = self.shares()
-        p = np.array(list(shares.values()))
-        task = rng.choice(list(shares), p=p / p.sum())
+        tasks = self.tasks()
+        errors = [self.errors.errors.get(task, 1.0) for task in tasks]
+        shares = LEAST_SHARE + np.minimum(errors, MOST_SHARE)
+        task = rng.choice(tasks, p=shares / shares.sum())
         return self._stories.draw(rng, task, self.batch_size)
 
     def training_data(self, steps, epoch=0):

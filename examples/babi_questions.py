@@ -40,13 +40,14 @@ class Questions:
         }
         self.tasks = sorted({task for task, _ in self.groups})
         self._positions = vocabulary.positions
-        # The part of a task's questions that have so many facts.
-        counts = {key: len(group["answers"]) for key, group in self.groups.items()}
-        of_task = {
-            task: sum(count for key, count in counts.items() if key[0] == task)
-            for task in self.tasks
+        self._by_length = {
+            length: {
+                name: np.concatenate([g[name] for g in groups])
+                for name in ("facts", "question", "answers")
+            }
+            for length in LENGTHS
+            if (groups := [g for (_, n), g in self.groups.items() if n == length])
         }
-        self._parts = {key: count / of_task[key[0]] for key, count in counts.items()}
 
     def spec(self, batch_size):
         """What `draw` returns, as tf.data wants to know."""
@@ -58,29 +59,13 @@ class Questions:
         answers = tf.TensorSpec((batch_size,), tf.int32)
         return Batch(words, answers, tf.TensorSpec((batch_size,), tf.float32))
 
-    def draw(self, rng, batch_size, shares):
-        """Random questions of all tasks, all padded to one number of facts.
-
-        Args:
-            rng: A `np.random.Generator`.
-            batch_size: Integer.
-            shares: Dictionary from each task to how often it comes, relative to others.
-        """
-        weights = {key: shares[key[0]] * part for key, part in self._parts.items()}
-        drawn = _choice(rng, weights)
-        alike = {key: w for key, w in weights.items() if key[1] == drawn[1]}
-        p = np.array(list(alike.values())) / sum(alike.values())
-        picked = []
-        for key, count in zip(alike, rng.multinomial(batch_size, p), strict=True):
-            group = self.groups[key]
-            rows = rng.integers(len(group["answers"]), size=count)
-            picked.append(_as_batch(group, rows))
-        words = {
-            name: np.concatenate([batch.words[name] for batch in picked])
-            for name in ("facts", "question")
-        }
-        others = (np.concatenate(each) for each in list(zip(*picked, strict=True))[1:])
-        return Batch(words, *others)
+    def draw(self, rng, batch_size):
+        """Random questions of all tasks, all padded to one number of facts."""
+        sizes = [len(group["answers"]) for group in self._by_length.values()]
+        length = rng.choice(list(self._by_length), p=np.divide(sizes, sum(sizes)))
+        group = self._by_length[length]
+        rows = rng.integers(len(group["answers"]), size=batch_size)
+        return _as_batch(group, rows)
 
     def batches(self, task, batch_size):
         """All questions of a task; see `babi.Stories.batches`."""
@@ -103,13 +88,6 @@ def _as_arrays(questions, length, vocabulary):
         "question": np.stack([vocabulary.sentence(text) for _, text, _ in questions]),
         "answers": np.array([vocabulary.answer(a) for *_, a in questions], "int32"),
     }
-
-
-def _choice(rng, weights):
-    """A key of a dictionary from keys to weights."""
-    keys = list(weights)
-    p = np.array([weights[key] for key in keys])
-    return keys[rng.choice(len(keys), p=p / p.sum())]
 
 
 def _as_batch(group, rows, weights=None):
@@ -149,8 +127,8 @@ class QuestionsProblem(BabiProblem):
             self.callbacks.append(LinearStart(recipe["training"]["linear_epochs"]))
 
     def draw(self, rng):
-        """A batch of all tasks: one that is answered badly comes more often."""
-        return self._stories.draw(rng, self.batch_size, self.shares())
+        """A batch of all tasks."""
+        return self._stories.draw(rng, self.batch_size)
 
     def make_model(self, cell, layer):
         positions, words = self.vocabulary.positions, len(self.vocabulary.words)
@@ -190,9 +168,9 @@ class QuestionsProblem(BabiProblem):
     def export(self, model, output):
         """As `BabiProblem.export`, and a picture of a question of two facts."""
         usage = super().export(model, output)
-        task, known = 2, []
+        known = []
         (stories,) = self.read("test")
-        story = next(story for story in stories if story[0] == task)
+        story = next((story for story in stories if story[0] == 2), stories[0])
         for text, answer in zip(*story[1:], strict=True):
             if answer:
                 break

@@ -29,7 +29,8 @@ LEFT_OUT = {
     # Its SavedModel shrinks drawings and encodes them. The encoder's layers are in
     # examples/, and the memory's model alone takes features that nobody has.
     "omniglot_sam",
-    # Its SavedModel holds the words and the answers, and takes text.
+    # Their SavedModels hold the words and the answers, and take text.
+    "babi_end_to_end",
     "babi_sdnc",
     # Some layers between its tokens and its memory are in examples/.
     "mqar_sam",
