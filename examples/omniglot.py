@@ -160,7 +160,7 @@ class OmniglotProblem(SequenceProblem):
         sequences = 2 if smoke else test.pop("sequences", 1000)
         results = {"test": self._by_instance(model, sequences)}
         model = enlarged(model, self, recipe, test.pop("memory_slots", None))
-        for classes in test["classes"][: 1 if smoke else None]:
+        for classes in test.get("classes", [])[: 1 if smoke else None]:
             sizes = {"min_classes": classes, "max_classes": classes}
             results.setdefault("test_of_size", {})[f"classes {classes}"] = (
                 self._by_instance(model, sequences, **sizes)

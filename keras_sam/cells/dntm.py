@@ -24,8 +24,6 @@ class DNTMState(NamedTuple):
 
     memory: tf.Tensor  # [batch, N, W], the address first
     recent: tf.Tensor  # [batch, R + H, N]: what each head was like of late
-    read_weights: tf.Tensor  # [batch, R, N]
-    write_weights: tf.Tensor  # [batch, H, N]
     read_vectors: tf.Tensor  # [batch, R, W]
     controller: Any  # the controller's own states
 
@@ -90,9 +88,9 @@ class DNTMCell(MemoryCell):
 
     The state has the fields `memory` `[batch, N, W]` (rows given to
     `get_initial_state(memory=)` are whole words, with addresses), `recent`
-    `[batch, R + H, N]` (v, read heads first), `read_weights` and `write_weights`
-    `[batch, heads, N]`, `read_vectors` `[batch, R, W]` and `controller`; a trace also
-    has `strengths` and `recency_gates` (gamma) of all heads.
+    `[batch, R + H, N]` (v, read heads first), `read_vectors` `[batch, R, W]` and
+    `controller`; a trace also has `read_weights` and `write_weights`
+    `[batch, heads, N]`, and `strengths` and `recency_gates` (gamma) of all heads.
 
     Example:
 
@@ -154,8 +152,6 @@ class DNTMCell(MemoryCell):
         return {
             "memory": (self.memory_slots, self.word_size),
             "recent": (heads, self.memory_slots),
-            "read_weights": (self.read_heads, self.memory_slots),
-            "write_weights": (self.write_heads, self.memory_slots),
             "read_vectors": (self.read_heads, self.word_size),
         }
 
@@ -190,12 +186,8 @@ class DNTMCell(MemoryCell):
         if given_memory is not None:
             rows = given_memory.shape[1]
             memory = tf.concat([given_memory, memory[:, rows:]], axis=1)
-        shapes = self.state_shapes
-        zeros = {
-            name: tf.zeros((batch_size, *shapes[name]), self.compute_dtype)
-            for name in ("recent", "read_weights", "write_weights")
-        }
-        return {**fields, **zeros, "memory": memory}
+        recent = tf.zeros((batch_size, *self.state_shapes["recent"]), memory.dtype)
+        return {**fields, "recent": recent, "memory": memory}
 
     def step(
         self, inputs: tf.Tensor, state: DNTMState
@@ -226,13 +218,19 @@ class DNTMCell(MemoryCell):
         new_state = DNTMState(
             memory=tf.concat([addresses, contents], axis=-1),
             recent=tf.concat([recent_reads, recent_writes], axis=1),
-            read_weights=read_weights,
-            write_weights=write_weights,
             read_vectors=reads,
             controller=controller_state,
         )
-        gates = {name: parts[name] for name in ("strengths", "recency_gates")}
-        return self.output_vector(hidden, reads), new_state, gates
+        return (
+            self.output_vector(hidden, reads),
+            new_state,
+            {
+                "read_weights": read_weights,
+                "write_weights": write_weights,
+                "strengths": parts["strengths"],
+                "recency_gates": parts["recency_gates"],
+            },
+        )
 
     def _address(self, memory, parts, heads, recent):
         """The weightings of some heads, and what they are like from now on."""

@@ -15,8 +15,8 @@ from keras_sam.checks import check_numbers
 from keras_sam.layers.sentence_embedding import SentenceEmbedding, SentencePosition
 from keras_sam.options import Shape
 
-# What the softmax sees of a fact that is padding.
-NOWHERE = -1e9
+# What the softmax sees of a fact that is padding: finite in half precision, too.
+NOWHERE = -3e4
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
@@ -72,7 +72,7 @@ class EndToEndMemory(keras.layers.Layer):
     Raises:
         ValueError: If a size is not a positive integer, an option is unknown,
             `time_noise` is not in `[0, 1)`, logits are asked for with layer-wise
-            tying, or the shapes do not fit.
+            tying or with `position="table"`, or the shapes do not fit.
 
     Example: two facts, and one of padding.
 
@@ -117,6 +117,11 @@ class EndToEndMemory(keras.layers.Layer):
                 "With layer-wise tying the answer has weights of its own: put a Dense "
                 "layer after this one. Received: return_logits=True, "
                 "tying='layer_wise'"
+            )
+        if return_logits and position == "table":
+            raise ValueError(
+                "A word has a vector for each position, and so no logit: choose "
+                "another `position`. Received: return_logits=True, position='table'"
             )
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -188,7 +193,8 @@ class EndToEndMemory(keras.layers.Layer):
         u, _ = self._hops(facts, question, training)
         if not self.return_logits:
             return u
-        return ops.matmul(u, ops.transpose(self.tables[-1].embeddings))
+        words = ops.cast(self.tables[-1].embeddings, u.dtype)
+        return ops.matmul(u, ops.transpose(words))
 
     def attention(self, facts: Any, question: Any) -> Any:
         """What each hop reads: p, `[batch, hops, facts]`, for facts and a question.

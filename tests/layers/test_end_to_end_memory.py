@@ -162,6 +162,15 @@ def test_logits_are_products_with_the_last_table():
     np.testing.assert_allclose(logits, plain(FACTS, QUESTION) @ table.T, rtol=1e-5)
 
 
+@pytest.mark.parametrize("return_logits", [False, True])
+def test_a_story_without_facts_is_finite_in_half_precision(return_logits):
+    layer = keras_sam.EndToEndMemory(
+        VOCABULARY, UNITS, return_logits=return_logits, dtype="mixed_float16"
+    )
+    outputs = layer(np.zeros_like(FACTS), QUESTION)
+    assert np.isfinite(outputs.numpy()).all()
+
+
 def test_bad_arguments_are_refused():
     make = keras_sam.EndToEndMemory
     with pytest.raises(ValueError, match="`tying` must be"):
@@ -170,6 +179,8 @@ def test_bad_arguments_are_refused():
         make(VOCABULARY, UNITS, time_noise=1.0)
     with pytest.raises(ValueError, match="weights of its own"):
         make(VOCABULARY, UNITS, tying="layer_wise", return_logits=True)
+    with pytest.raises(ValueError, match="no logit"):
+        make(VOCABULARY, UNITS, position="table", return_logits=True)
     with pytest.raises(ValueError, match="one number of words"):
         make(VOCABULARY, UNITS)(FACTS, QUESTION[:, :2])
     with pytest.raises(ValueError, match="must be \\[batch, facts, words\\]"):
