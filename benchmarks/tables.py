@@ -805,6 +805,15 @@ def babi():
     return markdown(columns, [*rows, ["mean", *means]])
 
 
+def babi_ablations():
+    """What the SDNC's wrong answers become without a part of it."""
+    rows = [
+        [row["change"], f"{row['error']:.1%}"]
+        for row in stored("babi_ablations")["rows"]
+    ]
+    return markdown(["SDNC, sentences", "wrong"], rows)
+
+
 def span(limits):
     low, high = limits
     return f"{low}" if low == high else f"{low} to {high}"
@@ -852,6 +861,7 @@ TABLES = {
         omniglot,
         omniglot_classes,
         babi,
+        babi_ablations,
         mqar,
         mqar_long,
         formal_languages,

@@ -216,26 +216,42 @@ def set_interface_bias(cell, biases):
 
 
 @contextlib.contextmanager
-def writing_shut(model):
-    """Within it the memory of the model's layer "memory" is not written to."""
-    cell = model.get_layer("memory").cell
-    layer = interface_end(cell)
-    columns = cell.interface_columns
-    shut = dict.fromkeys({"write_gate", "write_gates"} & set(columns), -20.0)
-    if "actions" in columns:  # A stack pops, whatever else it could do.
-        count = columns["actions"].stop // cell.stacks
-        shut = {"actions": [*[0.0, 20.0, 0.0][:count]] * cell.stacks}
-    elif not shut:  # An NTM has no write gate: it erases nothing and adds nothing.
-        shut = {"erase": -20.0, "add": 0.0}
+def interface_held(cell, values):
+    """Within it parts of a cell's interface vector are constants.
+
+    Args:
+        cell: A built cell of keras_sam.
+        values: Dictionary from the name of a part to a number or list, as of
+            `set_interface_bias`, before the part's activation.
+    """
+    layer, columns = interface_end(cell), cell.interface_columns
     weights = layer.get_weights()
-    scale, shift = (values.copy() for values in weights)
-    for name, value in shut.items():
-        scale[..., columns[name]], shift[columns[name]] = 0.0, value
-    layer.set_weights([scale, shift])
+    scale, *others = (array.copy() for array in weights)
+    for name in values:
+        scale[..., columns[name]] = 0.0
+    layer.set_weights([scale, *others])
+    set_interface_bias(cell, values)
     try:
         yield
     finally:
         layer.set_weights(weights)
+
+
+def writing_shut(model):
+    """A context in which the memory of the model's layer "memory" is not written to."""
+    cell = model.get_layer("memory").cell
+    return interface_held(cell, shut_gates(cell))
+
+
+def shut_gates(cell):
+    """What parts of a cell's interface have to be so that nothing is written."""
+    columns = cell.interface_columns
+    shut = dict.fromkeys({"write_gate", "write_gates"} & set(columns), -20.0)
+    if "actions" in columns:  # A stack pops, whatever else it could do.
+        count = columns["actions"].stop // cell.stacks
+        return {"actions": [*[0.0, 20.0, 0.0][:count]] * cell.stacks}
+    # An NTM has no write gate: it erases nothing and adds nothing.
+    return shut or {"erase": -20.0, "add": 0.0}
 
 
 def export(model, inputs, output):
