@@ -591,6 +591,18 @@ def test_writing_shut(import_example, layer, options):
         np.testing.assert_array_equal(before, after)
 
 
+def test_interface_held_reads_by_content_alone(import_example):
+    memory = keras_sam.SDNC(8, memory_slots=16, normalize_interface=True)
+    inputs = np.random.default_rng(0).normal(size=(2, 6, 3)).astype("float32")
+    memory.build(inputs.shape)
+    by_content = {"read_modes": [-20.0, 20.0, -20.0]}
+    with import_example("training").interface_held(memory.cell, by_content):
+        modes = keras_sam.visualize.record(memory, inputs[0]).read_modes
+        np.testing.assert_allclose(modes[..., 1], 1.0)
+    modes = keras_sam.visualize.record(memory, inputs[0]).read_modes
+    assert modes[..., 1].max() < 0.9
+
+
 @pytest.mark.parametrize("no_op", [False, True])
 def test_writing_shut_keeps_stacks_empty(import_example, no_op):
     memory = keras_sam.StackRNN(8, stacks=3, no_op=no_op, name="memory")
