@@ -15,6 +15,7 @@ from pathlib import Path
 
 import figure1
 import learning as curves
+import numpy as np
 import step_cost
 from cards import public_name, tested  # Where it is, learning.py says.
 from measuring import MIB, digits, load, markdown
@@ -28,6 +29,7 @@ MODELS = ROOT / "saved_models"
 PAGES = ROOT / "docs"
 DOCUMENTS = (
     ROOT / "README.md",
+    PAGES / "guides" / "choose-a-cell.md",
     PAGES / "guides" / "choose-an-index.md",
     PAGES / "guides" / "distribute.md",
     PAGES / "guides" / "embeddings.md",
@@ -814,6 +816,96 @@ def babi_ablations():
     return markdown(["SDNC, sentences", "wrong"], rows)
 
 
+# What each layer is for; the time of a step, and the memory of a step in training.
+LAYERS = {
+    "NTM": ("order and positions", "N W", "N W"),
+    "DNC": ("any order of access, memory freed", "N W + N²", "N W + N²"),
+    "SAM": ("long sequences, large memories", "n W, or K W", "K W"),
+    "SDNC": ("as SAM, with the order of items", "as SAM + K L²", "K (W + L)"),
+    "DAM": ("SAM's dense twin, to compare", "N W", "N W"),
+    "MANN": ("classes from few examples", "N W", "N W"),
+    "DNTM": ("several reads a step", "K N (W + A)", "K N (W + A)"),
+    "StackRNN": ("counting, nesting, reversing", "N S", "N S"),
+    "EndToEndMemory": ("all facts of a story at once", "K N W", "K N W"),
+    "DynamicMemory": ("facts read in order, again and again", "K N W²", "K N W"),
+}
+# Of the layers whose parameters are counted: features that come in, and arguments.
+FEATURES, SLOTS, HEADS = 32, {"memory_slots": 128}, {"read_heads": 1}
+WORDS = {"units": 64, "word_size": 32}
+ARGUMENTS = {
+    **dict.fromkeys(
+        ("NTM", "DNC", "SAM", "SDNC", "DAM", "MANN"), WORDS | SLOTS | HEADS
+    ),
+    "DNTM": WORDS | SLOTS | {"address_size": 8},
+    "StackRNN": {"units": 64, "stacks": 1} | SLOTS,
+}
+
+
+def parameters_of(name):
+    """The parameters of a layer of the one size."""
+    if name in ARGUMENTS:
+        layer = getattr(keras_sam, name)(**ARGUMENTS[name])
+        layer.build((None, None, FEATURES))
+    elif name == "DynamicMemory":
+        layer = keras_sam.DynamicMemory(units=FEATURES)
+        layer(np.zeros((1, 2, FEATURES)), np.zeros((1, FEATURES)))
+    else:
+        layer = keras_sam.EndToEndMemory(vocabulary_size=128, units=FEATURES)
+        layer(np.zeros((1, 2, 1), int), np.zeros((1, 1), int))
+    return layer.count_params()
+
+
+def result_of(name):
+    """A figure of a layer, and the command that it is from."""
+
+    def model(folder):
+        return load(MODELS / folder / "results.json")
+
+    if name in ("NTM", "DNC"):
+        run = model(f"copy_{name.lower()}")
+        figure = f"copy of 1 to 20 vectors: {number(run['test_bit_errors'])} wrong bits"
+    elif name == "SAM":
+        run = model("mqar_sam")
+        right = run["test"]["accuracy"]
+        figure = f"multi-query recall: {right:.1%} right"
+    elif name == "DAM":
+        run = model("associative_recall_dam")
+        wrong = number(run["test"]["bit_errors"])
+        figure = f"associative recall, 2 to 6 items: {wrong} wrong bits"
+    elif name == "MANN":
+        run = stored("omniglot_peer_mann")
+        right = run["test"]["instance 2"]
+        figure = f"Omniglot, second instance: {right:.1%} right"
+    elif name == "StackRNN":
+        run = stored("formal_languages")["runs"]["a^n b^n, stack_rnn, seed 0"]
+        figure = f"a^n b^n up to n = 60: {run['right']:.0%} right"
+    else:
+        if name in ("DNTM", "DynamicMemory"):
+            run = stored("babi_memories").get(name)
+        else:
+            run = model("babi_sdnc" if name == "SDNC" else "babi_end_to_end")
+        if run is None:
+            return "not trained", None
+        figure = f"bAbI: {run['test']['error']:.1%} wrong"
+    return figure, run["command"]
+
+
+def layers():
+    """All layers side by side, and the commands of their figures."""
+    rows, lines = [], {}
+    for name, (purpose, time, space) in LAYERS.items():
+        figure, command = result_of(name)
+        parameters = f"{parameters_of(name):,}"
+        rows.append([f"`{name}`", purpose, time, space, parameters, figure])
+        if command:
+            lines.setdefault(command, []).append(name)
+    columns = ["layer", "for", "time", "memory", "parameters", "a result"]
+    code = "".join(
+        f"{command}  # {', '.join(names)}\n" for command, names in lines.items()
+    )
+    return markdown(columns, rows) + f"\n```bash\n{code}```\n"
+
+
 def span(limits):
     low, high = limits
     return f"{low}" if low == high else f"{low} to {high}"
@@ -827,6 +919,7 @@ TABLES = {
     function.__name__: function
     for function in (
         commands,
+        layers,
         picture,
         times,
         ratios,

@@ -33,7 +33,7 @@ from keras_sam.cells import (  # noqa: E402
     SDNCCell,
     StackRNNCell,
 )
-from keras_sam.export import export_saved_model, prefill  # noqa: E402
+from keras_sam.export import builtin_ops, export_saved_model, prefill  # noqa: E402
 from keras_sam.layers import (  # noqa: E402
     DAM,
     DNC,
@@ -79,6 +79,7 @@ __all__ = [
     "StackRNNCell",
     "ThinkSteps",
     "__version__",
+    "builtin_ops",
     "callbacks",
     "distribute",
     "export",

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_sam._compat import in_xla
 from keras_sam.index.base import Index
+from keras_sam.litert import has_builtin_ops
 from keras_sam.ops.content import NORM_EPSILON
 from keras_sam.ops.selection import MAX_BLOCK, block_size, blockwise_top_k
 from keras_sam.ops.sparse import batch_indices
@@ -119,7 +120,8 @@ class Exact(Index):
                 tf.where(counted, similarity, similarity.dtype.min), count
             )
 
-        if slots <= MAX_UNKEPT:
+        # LiteRT has no switch, and its square roots would tell equal words apart.
+        if slots <= MAX_UNKEPT or has_builtin_ops():
             similarity = _similarity(queries, tf.stop_gradient(memory))
             return best(tf.pad(similarity, ((0, 0), (0, 0), (0, columns - slots))))
         words = tf.reshape(state, (-1, word_size, columns))
@@ -145,8 +147,9 @@ def _columns(memory_slots):
 
 def _unit(words):
     """Words `[batch, n, W]` over their lengths; equal ones stay equal."""
-    squares = tf.reduce_sum(tf.square(words), axis=-1, keepdims=True)
-    return words / tf.sqrt(squares + NORM_EPSILON)
+    squares = tf.reduce_sum(tf.square(words), axis=-1)
+    # With `keepdims` LiteRT would see an L2 norm in it and leave out the epsilon.
+    return words / tf.sqrt(squares + NORM_EPSILON)[..., tf.newaxis]
 
 
 def _similarity(queries, words):

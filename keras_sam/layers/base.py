@@ -12,6 +12,7 @@ from keras_sam._compat import in_xla, no_automatic_dependency_tracking
 from keras_sam.arguments import check_option, current_config, full_precision_policy
 from keras_sam.cells.base import MemoryCell
 from keras_sam.layers.stream import StreamState
+from keras_sam.litert import has_builtin_ops
 from keras_sam.options import BatchSize, Config, DType, JitCompile, Shape, TensorLike
 from keras_sam.recurrence import is_xla_off, operation_for
 
@@ -314,9 +315,10 @@ class MemoryRNN(keras.layers.RNN):
         return outputs[:, -1], outputs, states
 
     def _operation(self, jit_compile):
-        if jit_compile not in self._operations:
-            self._operations[jit_compile] = operation_for(self, jit_compile)
-        return self._operations[jit_compile]
+        kind = (jit_compile, has_builtin_ops())
+        if kind not in self._operations:
+            self._operations[kind] = operation_for(self, jit_compile)
+        return self._operations[kind]
 
     def trace(
         self,

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_sam.cells.sparse_memory import TensorMemory
 from keras_sam.ops.masks import where_active
-from keras_sam.ops.sparse import row_numbers
+from keras_sam.ops.sparse import is_first_occurrence, row_numbers
 
 
 class Values:
@@ -30,6 +30,24 @@ class Values:
     def wait_for(reads, tensor):
         """The tensor, no longer needed by the operations that made `reads`."""
         return tensor
+
+
+class Builtin(Values):
+    """Values, updated by operations that LiteRT has among its builtin ones.
+
+    What becomes of a place that an update names twice is left open there: LiteRT makes
+    a sum. So here one of equal updates goes to its place, and the others to a row that
+    is cut off. An update costs a copy of the tensor.
+    """
+
+    @staticmethod
+    def update(tensor, indices, updates):
+        rows, numbers, updates, shape = _as_rows(tensor, indices, updates)
+        is_first = is_first_occurrence(numbers[tf.newaxis])[0]
+        places = tf.where(is_first, numbers, tf.shape(rows)[0])[:, tf.newaxis]
+        rows = tf.pad(rows, [[0, 1], [0, 0]])
+        rows = tf.tensor_scatter_nd_update(rows, places, updates)[:-1]
+        return tf.reshape(rows, shape)
 
 
 class InPlace:
@@ -65,7 +83,16 @@ class InPlace:
 
 
 def _in_place(operation, tensor, indices, updates):
-    """`operation` on the rows that the last axis of `indices` names."""
+    rows, numbers, updates, shape = _as_rows(tensor, indices, updates)
+    return tf.reshape(operation(x=rows, i=numbers, v=updates), shape)
+
+
+def _as_rows(tensor, indices, updates):
+    """A tensor as rows, each of which is what the last axis of `indices` can name.
+
+    Returns:
+        All rows; the numbers of those named; their updates; the tensor's shape.
+    """
     depth = indices.shape[-1]
     if all(tensor.shape[1:]):
         shape = [-1, *tensor.shape[1:]]
@@ -76,12 +103,8 @@ def _in_place(operation, tensor, indices, updates):
     number = indices[..., 0]
     for axis in range(1, depth):
         number = number * shape[axis] + indices[..., axis]
-    rows = operation(
-        x=tf.reshape(tensor, row),
-        i=tf.reshape(number, [-1]),
-        v=tf.reshape(updates, row),
-    )
-    return tf.reshape(rows, shape)
+    rows, updates = tf.reshape(tensor, row), tf.reshape(updates, row)
+    return rows, tf.reshape(number, [-1]), updates, shape
 
 
 class BufferMemory(TensorMemory):
@@ -91,7 +114,7 @@ class BufferMemory(TensorMemory):
         cell: A sparse cell.
         tensors: `MemoryTensors`, with the words as rows `[batch * N, W]`, as
             `allocate` made them.
-        buffers: `Values` or `InPlace`.
+        buffers: `Values`, `Builtin` or `InPlace`.
         active: Boolean tensor `[batch]`, the sequences in which the step counts, or
             None for all.
     """

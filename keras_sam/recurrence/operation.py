@@ -18,6 +18,7 @@ import math
 import tensorflow as tf
 
 from keras_sam import _compat
+from keras_sam.litert import has_builtin_ops
 from keras_sam.recurrence.variables import CellVariables
 
 logger = logging.getLogger("keras_sam")
@@ -144,6 +145,8 @@ def _function(method, jit_compile):
 
 
 def _without_reloaded_gradient(tensor):
+    if has_builtin_ops():  # What is converted has no gradients.
+        return tensor
     # In a SavedModel the gradient is not that of `_compat.custom_gradient`. What
     # TensorFlow then finds is this.
     return tf.raw_ops.PreventGradient(

@@ -12,6 +12,7 @@ import weakref
 import keras
 
 from keras_sam._compat import without_values
+from keras_sam.litert import has_builtin_ops
 from keras_sam.recurrence.dense import DenseRecurrence
 from keras_sam.recurrence.operation import Operation
 from keras_sam.recurrence.sparse import SparseRecurrence
@@ -48,8 +49,8 @@ def xla_off():
 
 
 def is_xla_off():
-    """Whether the caller is within `xla_off`."""
-    return _xla_is_off.get()
+    """Whether the caller is within `xla_off` or `keras_sam.builtin_ops`."""
+    return _xla_is_off.get() or has_builtin_ops()
 
 
 def operation_for(layer, jit_compile):
@@ -63,10 +64,11 @@ def operation_for(layer, jit_compile):
         An `Operation`; the same for all layers that differ in nothing but weights.
     """
     cell, zero_output_for_mask = layer.cell, layer.zero_output_for_mask
+    kind = (jit_compile, has_builtin_ops())
 
     def make(cell):
         if hasattr(cell, "sparse_step"):
-            passes = SparseRecurrence(cell, zero_output_for_mask, jit_compile)
+            passes = SparseRecurrence(cell, zero_output_for_mask, *kind)
         else:
             passes = DenseRecurrence(cell, zero_output_for_mask)
         return Operation(passes, jit_compile)
@@ -76,7 +78,7 @@ def operation_for(layer, jit_compile):
         return make(cell)
     features = cell.input_spec.axes[-1]
     key = json.dumps(
-        [type(cell).__name__, features, zero_output_for_mask, jit_compile, config],
+        [type(cell).__name__, features, zero_output_for_mask, kind, config],
         sort_keys=True,
     )
     operation = _shared.get(key)

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from keras_sam.ops.masks import where_active
 from keras_sam.ops.sparse import is_first_occurrence, row_numbers
-from keras_sam.recurrence.buffers import BufferMemory, InPlace, Values
+from keras_sam.recurrence.buffers import BufferMemory, Builtin, InPlace, Values
 from keras_sam.recurrence.replay import RecordedMemory
 from keras_sam.recurrence.weight_gradients import STEPS_PER_PRODUCT, WeightGradients
 
@@ -61,13 +61,24 @@ class SparseRecurrence:
         zero_output_for_mask: Boolean, whether the output of a masked step is 0 instead
             of the output before it.
         jit_compile: Boolean, whether XLA compiles the passes.
+        builtin_ops: Boolean, whether the forward pass is made of builtin operations of
+            LiteRT. Defaults to `False`.
+
+    Raises:
+        ValueError: If LiteRT may not have the operations of the index.
     """
 
-    def __init__(self, cell, zero_output_for_mask, jit_compile):
+    def __init__(self, cell, zero_output_for_mask, jit_compile, builtin_ops=False):
+        if builtin_ops and not cell.index.is_exact:
+            raise ValueError(
+                "Of the indexes LiteRT runs the exact one. Make a layer with "
+                "index='exact' and give it the same weights. "
+                f"Received: index={cell.index!r}"
+            )
         self.cell = cell
         self._zero_output_for_mask = zero_output_for_mask
         self._jit_compile = jit_compile
-        self._buffers = Values if jit_compile else InPlace
+        self._buffers = Values if jit_compile else Builtin if builtin_ops else InPlace
 
     def forward(self, variables, inputs, mask, steps, recorded):
         """The forward pass.

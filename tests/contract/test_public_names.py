@@ -30,9 +30,15 @@ NAMES = {
             "tasks",
         ),
         "visualize",
-        *("export_saved_model", "prefill", "resize_memory", "__version__"),
+        *(
+            "builtin_ops",
+            "export_saved_model",
+            "prefill",
+            "resize_memory",
+            "__version__",
+        ),
     ],
-    "export": ["export_saved_model", "prefill"],
+    "export": ["builtin_ops", "export_saved_model", "prefill"],
     "ops": [
         *("content_weights", "cosine_similarity"),
         *("interpolate", "circular_shift", "sharpen"),

@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MOST_LINES_OF_A_FUNCTION, MOST_LINES_OF_A_MODULE = 60, 400
 # Whoever stands further down imports from further up alone.
 ORDER = [
-    *("_version", "_compat", "_extras", "options", "arguments", "checks"),
+    *("_version", "_compat", "_extras", "options", "arguments", "checks", "litert"),
     *("ops", "index", "cells", "recurrence", "layers", "export"),
     *("resize", "metrics", "visualize", "tasks", "datasets", "callbacks"),
     *("distribute", "models"),

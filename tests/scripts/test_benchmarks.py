@@ -14,6 +14,8 @@ import step_cost
 import tables
 from running import run_script
 
+import keras_sam
+
 
 def test_the_interval_holds_the_median_with_95_percent():
     # Of six values the probability that all lie on one side is 2 / 64.
@@ -116,6 +118,25 @@ def test_the_document_is_what_the_results_say(document):
     text = document.read_text()
     assert tables.BLOCK.search(text)
     assert tables.filled(text) == text
+
+
+def test_the_table_of_layers_has_all():
+    public = (getattr(keras_sam, name) for name in keras_sam.__all__)
+    recurrent = {
+        layer.__name__
+        for layer in public
+        if isinstance(layer, type) and issubclass(layer, keras_sam.MemoryRNN)
+    }
+    others = {"MemoryRNN", "EndToEndMemory", "DynamicMemory"}
+    assert recurrent ^ others == set(tables.LAYERS)
+
+
+def test_a_layer_s_figure_is_not_made_up(monkeypatch):
+    monkeypatch.setattr(tables, "stored", lambda name: {})
+    assert tables.result_of("DNTM") == ("not trained", None)
+    run = {"test": {"error": 0.25}, "command": "python train.py"}
+    monkeypatch.setattr(tables, "stored", lambda name: {"DNTM": run})
+    assert tables.result_of("DNTM") == ("bAbI: 25.0% wrong", "python train.py")
 
 
 def test_tables_say_what_did_not_run(monkeypatch):
