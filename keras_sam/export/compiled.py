@@ -14,7 +14,8 @@ def compiled(function, whole, inputs, causal):
     """A signature like another one, compiled.
 
     Args:
-        function: From named tensors to a dictionary of tensors.
+        function: From a dictionary of named tensors, and the number of steps after
+            which they are padding or None, to a dictionary of tensors.
         whole: The other signature, of the same function.
         inputs: Dictionary of `tf.TensorSpec` by name.
         causal: Boolean, whether outputs depend on no later step.
@@ -41,7 +42,8 @@ def compiled(function, whole, inputs, causal):
         more = [power_of_two(sequences) - sequences]
         if in_time:
             more.append(power_of_two(steps) - steps)
-        results = program(**{n: _pad(value, more) for n, value in values.items()})
+        values = {n: _pad(value, more) for n, value in values.items()}
+        results = program(values, steps if in_time else None)
         return {
             name: value[:sequences, :steps] if in_time else value[:sequences]
             for name, value in results.items()

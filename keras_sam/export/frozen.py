@@ -16,10 +16,11 @@ from keras_sam.export.overlay import (
     LinkCopies,
     OverlayMemory,
     OverlayTensors,
+    with_room,
 )
 from keras_sam.export.streaming import Stream
 from keras_sam.index import get as get_index
-from keras_sam.index.base import Resources
+from keras_sam.index.frozen import Resources
 from keras_sam.ops.masks import where_active
 
 
@@ -87,11 +88,13 @@ class FrozenStream(Stream):
         slots = tf.reshape(access.read_slots, (-1, reads))
         return self._named(self._memory.first_tensors(slots), access)
 
-    def run(self, sequences, states, mask):
+    def run(self, sequences, states, mask, steps=None):
         memory, access = self._unnamed(states)
-        batch, steps = tf.shape(sequences)[0], tf.shape(sequences)[1]
+        batch, length = tf.shape(sequences)[0], tf.shape(sequences)[1]
+        memory = with_room(memory, *self._most_touched(length))
+        steps = length if steps is None else steps
         output = tf.zeros((batch, self._cell.output_size), access.read_vectors.dtype)
-        outputs = tf.TensorArray(output.dtype, size=steps, element_shape=output.shape)
+        outputs = tf.TensorArray(output.dtype, size=length, element_shape=output.shape)
 
         def step(t, carry, outputs):
             active = None if mask is None else mask[:, t]
@@ -125,6 +128,16 @@ class FrozenStream(Stream):
         new = Carry(memory.tensors, access, output)
         tf.nest.map_structure(lambda new, old: new.set_shape(old.shape), new, carry)
         return new
+
+    def _most_touched(self, steps):
+        """How many slots so many steps may copy, and how many lists of links."""
+        cell = self._cell
+        copies = cell.write_heads + cell.read_heads * cell.reads_per_head
+        copies = tf.minimum(steps * copies, cell.memory_slots)
+        if not cell.link_fields:
+            return copies, 0
+        lists = 2 * cell.write_heads * cell.writes_per_head + cell.links_per_slot
+        return copies, tf.minimum(steps * lists, 2 * cell.memory_slots)
 
     # States by name.
 

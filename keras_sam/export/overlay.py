@@ -1,8 +1,8 @@
 """A large memory written once, and what one request changes of it.
 
 The frozen memory is stored once and never changed. A request has copies of its own of
-the few slots that it touches: a slot is copied the first time that it may be written or
-is read, and from then on the request sees its own copy. So the request costs what it
+the few slots that it touches: a slot is copied the first time that it is read or may be
+written, and from then on the request sees its own copy. So the request costs what it
 touches, in time and in memory, however large the frozen memory is; it leaves nothing
 behind; and any number of requests share the same frozen words.
 
@@ -18,6 +18,9 @@ The things that look at a whole memory become:
   which are compared one by one.
 - *The links of a slot*: the request's own lists where it has changed them, else the
   frozen ones.
+
+A request's tensors grow with the slots that it touches. XLA has no tensors that grow:
+there they have room for all that a sequence may touch, and one place for nothing.
 """
 
 import math
@@ -25,10 +28,12 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_sam._compat import in_xla
 from keras_sam.cells.sparse_memory import SparseMemory
-from keras_sam.index.base import Resources
+from keras_sam.index.frozen import Resources
+from keras_sam.index.gathering import gather_scattered
 from keras_sam.ops.masks import where_active
-from keras_sam.ops.selection import distinct_top_k
+from keras_sam.ops.selection import distinct_top_k, top_k
 from keras_sam.ops.similarity import similarity
 from keras_sam.ops.sparse import batch_indices, is_first_occurrence
 from keras_sam.ops.sparse_linkage import link_changes, links_from
@@ -99,6 +104,11 @@ class FrozenMemory:
         """
         return self._index.search(queries, without)
 
+    def words_of(self, slots):
+        """Words `[batch, ..., W]` of many slots `[batch, ...]`, far apart."""
+        words = tf.convert_to_tensor(self.words)
+        return gather_scattered(words[tf.newaxis], slots)
+
     def first_tensors(self, slots):
         """A request's tensors before its first step.
 
@@ -112,8 +122,9 @@ class FrozenMemory:
             tf.zeros((batch, 1, self.word_size), self.words.dtype),
         )
         tensors = OverlayTensors(copies, tf.zeros((batch, 1), tf.int32), ())
+        tensors = with_room(tensors, slots.shape[1], 0)
         memory = OverlayMemory(self, tensors)
-        memory.gather(slots)
+        memory.copy(slots)
         if self.link_ends is None:
             return memory.tensors
         # Room for as many lists as there are copies, a number that no graph knows:
@@ -124,6 +135,27 @@ class FrozenMemory:
         lists = tf.zeros(shape, precedence.dtype)
         links = LinkCopies(numbers, lists, precedence)
         return memory.tensors._replace(links=links)
+
+
+def with_room(tensors, copies, lists):
+    """A request's tensors with room for as many more copies and lists, within XLA.
+
+    Args:
+        tensors: `OverlayTensors`.
+        copies: Integer or scalar tensor.
+        lists: Integer or scalar tensor.
+    """
+    if not in_xla():
+        return tensors
+    wider = [_wider(part, copies) for part in tensors.copies[1:]]
+    tensors = tensors._replace(
+        copies=Copies(_wider(tensors.copies[0], copies, -1), *wider)
+    )
+    if tensors.links:
+        numbers, own, precedence = tensors.links
+        links = LinkCopies(_wider(numbers, lists, -1), _wider(own, lists), precedence)
+        tensors = tensors._replace(links=links)
+    return tensors
 
 
 class OverlayMemory(SparseMemory):
@@ -143,21 +175,16 @@ class OverlayMemory(SparseMemory):
         return function()
 
     def least_recently_accessed(self, count):
-        self._copy(self._next_in_order(count))
+        self.copy(self._next_in_order(count))
         copies = self.tensors.copies
-        # Of equally old ones the lowest number: in one whole number for both.
-        ages = tf.cast(copies.ages, tf.int64) * 2**25
-        ages += tf.cast(copies.slots, tf.int64)
-        ages = tf.where(copies.slots >= 0, ages, tf.int64.max)
-        _, oldest = tf.math.top_k(-ages, count)
-        return tf.gather(copies.slots, oldest, batch_dims=1)
+        # Floats that count all ages.
+        ages = tf.cast(copies.ages, tf.float64)
+        ages = tf.where(copies.slots >= 0, ages, ages.dtype.max)
+        return distinct_top_k(-ages, copies.slots, count)
 
     def gather(self, slots):
-        flat = tf.reshape(slots, (-1, slots.shape[1:].num_elements()))
-        self._copy(flat)
         copies = self.tensors.copies
-        rows = tf.gather(copies.rows, _places(copies.slots, flat), batch_dims=1)
-        return tf.reshape(rows, (-1, *slots.shape[1:], rows.shape[-1]))
+        return _own_or_frozen(copies.slots, copies.rows, self._frozen.words, slots)
 
     def write(self, slots, rows, old_rows, weights, erased):
         copies, links = self.tensors.copies, self.tensors.links
@@ -170,8 +197,9 @@ class OverlayMemory(SparseMemory):
     def search(self, queries, count):
         copies, frozen = self.tensors.copies, self._frozen
         found = frozen.search(queries, copies.slots)
+        # Not over the last axis, which XLA does not vectorise.
         is_copied = tf.reduce_any(
-            found[..., tf.newaxis] == copies.slots[:, tf.newaxis, tf.newaxis], axis=-1
+            found[:, tf.newaxis] == copies.slots[..., tf.newaxis, tf.newaxis], axis=1
         )
         own = tf.tile(copies.slots[:, tf.newaxis], (1, queries.shape[1], 1))
         # Both kinds side by side; what does not count, after all slots.
@@ -181,7 +209,7 @@ class OverlayMemory(SparseMemory):
         )
         scores = tf.concat(
             [
-                similarity(queries, _take(frozen.words, found)),
+                similarity(queries, frozen.words_of(found)),
                 similarity(queries, copies.rows[:, tf.newaxis]),
             ],
             axis=-1,
@@ -193,16 +221,18 @@ class OverlayMemory(SparseMemory):
         return links_from(self._lists, self._frozen.slots, slots)
 
     def mark_accessed(self, slots, accessed):
-        copies, time = self.tensors.copies, self.tensors.time
+        time = self.tensors.time
         if self._active is not None:
             accessed &= self._active[:, tf.newaxis]
+        self.copy(slots)
+        copies = self.tensors.copies
         places = _places(copies.slots, slots)
         ages = tf.gather(copies.ages, places, batch_dims=1)
         ages = _set_places(copies.ages, places, tf.where(accessed, time, ages))
         later = where_active(self._active, time + 1, time)
         self._set(copies=copies._replace(ages=ages), time=later)
 
-    def _copy(self, slots):
+    def copy(self, slots):
         """Makes copies of slots `[batch, n]`, where there are none yet."""
         copies, frozen = self.tensors.copies, self._frozen
         ages = _take(frozen.rank, slots) - frozen.slots
@@ -222,18 +252,15 @@ class OverlayMemory(SparseMemory):
         ranks = tf.where(slots >= 0, tf.minimum(ranks, enough), enough)
         missing = tf.ones((tf.shape(ranks)[0], enough + 1), tf.int32)
         missing = _set_places(missing, ranks, tf.zeros_like(ranks))
-        _, ranks = tf.math.top_k(missing[:, :enough], count)
+        _, ranks = top_k(tf.cast(missing[:, :enough], tf.float32), count)
         return _take(frozen.order, tf.minimum(ranks, frozen.slots - 1))
 
     def _lists(self, numbers):
         """The lists of links `[batch, ..., 2, K_L]` with these numbers."""
         links = self.tensors.links
-        flat = tf.reshape(numbers, (-1, math.prod(numbers.shape[1:])))
-        own = tf.gather(links.lists, _places(links.numbers, flat), batch_dims=1)
-        is_own = tf.reduce_any(_same(links.numbers, flat), axis=-1)
-        frozen = _take(self._frozen.link_ends, flat)
-        lists = tf.where(is_own[..., tf.newaxis, tf.newaxis], own, frozen)
-        return tf.reshape(lists, (-1, *numbers.shape[1:], *lists.shape[2:]))
+        return _own_or_frozen(
+            links.numbers, links.lists, self._frozen.link_ends, numbers
+        )
 
     def _write_links(self, links, slots, weights, erased):
         changes = link_changes(
@@ -264,33 +291,56 @@ def _extend(keys, values, wanted, new_values):
         The keys, and the list of values, with as much room as the longest sequence
         needs.
     """
-    new = is_first_occurrence(wanted) & ~tf.reduce_any(_same(keys, wanted), axis=-1)
+    new = is_first_occurrence(wanted) & (_places(keys, wanted) < 0)
     count = tf.reduce_sum(tf.cast(keys >= 0, tf.int32), axis=1, keepdims=True)
     places = count + tf.cumsum(tf.cast(new, tf.int32), axis=1) - 1
-    size = tf.shape(keys)[1] + wanted.shape[1]
-    # What is not new is thrown to a place after all.
-    places = tf.where(new, places, size)
+    # What is not new goes to the last place, for nothing.
+    last = tf.shape(keys)[1] + (-1 if in_xla() else wanted.shape[1])
     used = tf.maximum(1, tf.reduce_max(tf.where(new, places + 1, count)))
+    places = tf.where(new, places, last)
 
-    def extended(old, values, filling):
-        room = [[0, 0], [0, wanted.shape[1] + 1]] + [[0, 0]] * (old.shape.rank - 2)
-        padded = tf.pad(old, room, constant_values=filling)
-        return _set_places(padded, places, values)[:, :used]
+    def extended(old, values, filling=0):
+        if in_xla():
+            return _set_places(old, places, values)
+        wider = _wider(old, wanted.shape[1], filling)
+        return _set_places(wider, places, values)[:, :used]
 
-    return extended(keys, wanted, -1), [
+    return extended(keys, tf.where(new, wanted, -1), -1), [
         extended(old, new, 0) for old, new in zip(values, new_values, strict=True)
     ]
 
 
-def _same(keys, wanted):
-    """Which of the keys `[batch, C]` each wanted one is: `[batch, n, C]`."""
-    return wanted[..., tf.newaxis] == keys[:, tf.newaxis]
+def _wider(values, more, filling=0):
+    """Values `[batch, C, ...]` with so many more places, and one for nothing."""
+    room = [[0, 0], [0, more + 1]] + [[0, 0]] * (values.shape.rank - 2)
+    return tf.pad(values, room, constant_values=filling)
 
 
 def _places(keys, wanted):
-    """Where among the keys wanted ones `[batch, n]` are; anywhere, if they are not."""
-    same = tf.cast(_same(keys, wanted), tf.int8)
-    return tf.argmax(same, axis=-1, output_type=tf.int32)
+    """Where among keys `[batch, C]` wanted ones `[batch, n]` are; -1 if nowhere."""
+    same = wanted[:, tf.newaxis] == keys[..., tf.newaxis]
+    # Neither argmax nor a maximum over the last axis, which XLA does not vectorise.
+    numbers = tf.range(tf.shape(keys)[1])[:, tf.newaxis]
+    return tf.reduce_max(tf.where(same, numbers, -1), axis=1)
+
+
+def _own_or_frozen(keys, own, frozen, wanted):
+    """Entries `[batch, ..., *]` of a request's own, else the frozen ones.
+
+    Args:
+        keys: Integer tensor `[batch, C]`, of the request's own.
+        own: Tensor `[batch, C, *]`.
+        frozen: Variable `[n, *]`.
+        wanted: Integer tensor `[batch, ...]`, keys.
+    """
+    flat = tf.reshape(wanted, (-1, math.prod(wanted.shape[1:])))
+    places = _places(keys, flat)
+    entries = tf.gather(own, tf.maximum(places, 0), batch_dims=1)
+    is_own = tf.reshape(
+        places >= 0, [*tf.unstack(tf.shape(places)), *[1] * (own.shape.rank - 2)]
+    )
+    entries = tf.where(is_own, entries, _take(frozen, flat))
+    return tf.reshape(entries, (-1, *wanted.shape[1:], *own.shape[2:]))
 
 
 def _take(variable, slots):

@@ -24,7 +24,7 @@ from keras_sam.export.signatures import (
 )
 from keras_sam.export.streaming import Stream, recurrent_layers, run_model
 from keras_sam.index import IndexLike
-from keras_sam.index.base import Resources
+from keras_sam.index.frozen import Resources
 from keras_sam.options import TensorLike
 from keras_sam.recurrence import xla_off
 
@@ -155,6 +155,7 @@ def export_saved_model(
     >>> outputs = states.pop("outputs")
     """
     _version_folder(path, version)
+    check_boolean("jit_compile", jit_compile)
     inputs = _named_inputs(model)
     if check_boolean("streaming", streaming):
         _check_time_is_open(inputs)
@@ -176,14 +177,9 @@ def export_saved_model(
             "a keras_sam.SAM as well, or choose the index when you make the layer. "
             f"Received: index={index!r}, memory for the layers {sorted(memory)}"
         )
-    if check_boolean("jit_compile", jit_compile) and len(thawed) < len(layers):
-        raise ValueError(
-            "A frozen `memory` cannot be compiled: pass jit_compile=False. "
-            f"Received: jit_compile=True, memory for the layers {sorted(memory)}"
-        )
     call = _caller(model, inputs)
 
-    def serving_default(**values):
+    def answer(values, steps=None):
         # All others start as always by themselves.
         starting = {
             name: stream
@@ -191,7 +187,11 @@ def export_saved_model(
             if name in memory or stream.layer.stateful
         }
         batch_size = tf.shape(next(iter(values.values())))[0]
-        return call(values, starting, _initial_states(starting, batch_size))[0]
+        states = _initial_states(starting, batch_size)
+        return call(values, starting, states, steps)[0]
+
+    def serving_default(**values):
+        return answer(values)
 
     with xla_off():
         whole = trace(serving_default, inputs)
@@ -199,7 +199,7 @@ def export_saved_model(
         if streaming:
             signatures |= _streamed(call, inputs, streams, whole)
     if jit_compile:
-        signatures["compiled"] = compiled(serving_default, whole, inputs, streaming)
+        signatures["compiled"] = compiled(answer, whole, inputs, streaming)
     module = Resources(
         weights=[variable.value for variable in model.variables],
         starts=[stream.resources for stream in streams.values()],
@@ -281,11 +281,11 @@ def _caller(model, inputs):
     It returns named tensors, and the last states.
     """
 
-    def call(values, streams, states):
+    def call(values, streams, states, steps=None):
         values = [checked(name, spec, values[name]) for name, spec in inputs.items()]
         structure = model.input if len(values) > 1 else model.inputs[0]
         values = keras.tree.pack_sequence_as(structure, values)
-        outputs, last = run_model(model, values, streams, states)
+        outputs, last = run_model(model, values, streams, states, steps)
         if not isinstance(outputs, dict):
             outputs = keras.tree.flatten(outputs)
             names = ["outputs"] if len(outputs) == 1 else model.output_names

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_sam import _compat
-from keras_sam.index.base import Resources
+from keras_sam.index.frozen import Resources
 
 
 class Stream:
@@ -45,13 +45,15 @@ class Stream:
         rest = "controller" if named else "state"
         return named + [f"{rest}_{i}" for i in range(count - len(named))]
 
-    def run(self, sequences, states, mask):
+    def run(self, sequences, states, mask, steps=None):
         """The layer's outputs, and a dictionary like `states` of the last ones.
 
         Args:
             sequences: Tensor `[batch, time, features]`.
             states: Dictionary of tensors, see `initial_state`.
             mask: Optional boolean tensor `[batch, time]`.
+            steps: Optional scalar integer tensor: the steps after these are padding,
+                and may be left out.
         """
         layer, flat = self.layer, list(states.values())
         structure = layer.state_size
@@ -83,7 +85,7 @@ def recurrent_layers(model):
     return layers
 
 
-def run_model(model, inputs, streams, states):
+def run_model(model, inputs, streams, states, steps=None):
     """Runs a model whose recurrent layers go on from given states.
 
     The layers are left as they are. Layers that are not among the streams, or are
@@ -94,6 +96,7 @@ def run_model(model, inputs, streams, states):
         inputs: What the model takes.
         streams: Dictionary of `Stream` by name.
         states: Dictionary of their states by name.
+        steps: Optional scalar integer tensor, see `Stream.run`.
 
     Returns:
         The model's outputs; a dictionary of the last states, by name.
@@ -121,7 +124,7 @@ def run_model(model, inputs, streams, states):
             )
         stream = streams[name]
         mask = _compat.keras_mask(sequences) if mask is None else mask
-        outputs, last[name] = stream.run(sequences, states[name], mask)
+        outputs, last[name] = stream.run(sequences, states[name], mask, steps)
         if mask is not None and stream.layer.return_sequences:
             _compat.set_keras_mask(outputs, mask)
         if stream.layer.return_state:

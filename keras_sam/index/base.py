@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import tensorflow as tf
 
+from keras_sam.index.frozen import FrozenIndex
 from keras_sam.options import Update
 
 # An index that is not exact is asked for so many more, if some do not count.
@@ -123,7 +124,7 @@ class Index(abc.ABC):
             without: Integer tensor `[batch, n]`, slots that need not be found.
 
         Returns:
-            Integer tensor `[batch, heads, K or more]`.
+            Integer tensor `[batch, heads, K or more]`; a slot may be there twice.
         """
         count = min(count + OVERFETCH, memory.shape[1])
         return self.search(state, memory, queries, count)
@@ -170,41 +171,3 @@ class Index(abc.ABC):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
-
-
-class Resources(tf.Module):
-    """What a SavedModel has to hold, by any names."""
-
-    def __init__(self, **parts: Any) -> None:
-        super().__init__(name="keras_sam")
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-
-class FrozenIndex:
-    """An index over a memory that does not change."""
-
-    def __init__(self, index, memory, count, state):
-        if state is None:
-            words = tf.convert_to_tensor(memory)[tf.newaxis]
-            state = index.reset(words, memory.shape[0])
-        self._index, self._memory, self._count = index, memory, count
-        self._state = tf.Variable(state, trainable=False)
-        self.resources = Resources(state=self._state)
-
-    def search(self, queries, without):
-        def search_one(each):
-            queries, without = (part[tf.newaxis] for part in each)
-            state, memory = (
-                tf.convert_to_tensor(part) for part in (self._state, self._memory)
-            )
-            return self._index.search_without(
-                state, memory[tf.newaxis], queries, self._count, without
-            )[0]
-
-        # Sequence by sequence: there is one memory for all.
-        return tf.map_fn(
-            search_one,
-            (queries, without),
-            fn_output_signature=tf.TensorSpec((queries.shape[1], None), tf.int32),
-        )

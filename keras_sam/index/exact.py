@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_sam._compat import in_xla
 from keras_sam.index.base import Index
+from keras_sam.index.frozen import SharedIndex
 from keras_sam.litert import has_builtin_ops
 from keras_sam.ops.content import NORM_EPSILON
 from keras_sam.ops.selection import MAX_BLOCK, block_size, blockwise_top_k
@@ -103,7 +104,7 @@ class Exact(Index):
         slots, word_size = memory.shape[1:]
         columns, queries = _columns(slots), tf.stop_gradient(queries)
         counts = tf.tile(
-            tf.range(columns)[tf.newaxis] < slots, (tf.shape(memory)[0], 1)
+            tf.range(columns)[tf.newaxis] < slots, (tf.shape(queries)[0], 1)
         )
         needed = count
         if without is not None:
@@ -127,7 +128,7 @@ class Exact(Index):
         words = tf.reshape(state, (-1, word_size, columns))
 
         def best_of_prefix(size):
-            return lambda: best(tf.matmul(queries, words[:, :, :size]))
+            return lambda: best(_products(queries, words[:, :, :size]))
 
         sizes = [size for size in PREFIXES if count <= size < slots]
         if not sizes:
@@ -135,6 +136,11 @@ class Exact(Index):
         needed += tf.cast(tf.reduce_max(words[:, 0, -1]), tf.int32)
         branch = tf.reduce_sum(tf.cast(needed > tf.constant(sizes), tf.int32))
         return tf.switch_case(branch, [*map(best_of_prefix, (*sizes, columns))])
+
+    def freeze(
+        self, memory: tf.Variable, count: int, state: tf.Tensor | None = None
+    ) -> SharedIndex:
+        return SharedIndex(self, memory, count, state)
 
 
 def _columns(memory_slots):
@@ -150,6 +156,19 @@ def _unit(words):
     squares = tf.reduce_sum(tf.square(words), axis=-1)
     # With `keepdims` LiteRT would see an L2 norm in it and leave out the epsilon.
     return words / tf.sqrt(squares + NORM_EPSILON)[..., tf.newaxis]
+
+
+def _products(queries, words):
+    """Products `[batch, heads, n]`, with words `[batch, W, n]`.
+
+    Words of a batch of one are those of all sequences, whose heads are then the heads
+    of one: they are not copied.
+    """
+    if words.shape[0] != 1:
+        return tf.matmul(queries, words)
+    flat = tf.reshape(queries, (-1, queries.shape[2]))
+    products = tf.matmul(flat, tf.reshape(words, words.shape[1:]))
+    return tf.reshape(products, (-1, queries.shape[1], words.shape[2]))
 
 
 def _similarity(queries, words):

@@ -14,7 +14,10 @@ CACHE_LINE = 64
 
 
 def gather_once(rows, numbers):
-    """Rows `[batch, n, width]` by their numbers `[batch, ...]`."""
+    """Rows `[batch, n, width]` by their numbers `[batch, ...]`.
+
+    Rows of a batch of one are those of all sequences.
+    """
     return _gather_after(lambda: numbers, rows, numbers)
 
 
@@ -28,17 +31,21 @@ def gather_scattered(rows, numbers):
     def looked_at():
         step = CACHE_LINE // rows.dtype.size
         columns = range(0, rows.shape[-1], step)
-        return tf.stack(
-            [tf.gather(rows[..., c], numbers, batch_dims=1) for c in columns]
-        )
+        return tf.stack([_gather(rows[..., c], numbers) for c in columns])
 
     return _gather_after(looked_at, rows, numbers)
 
 
 def _gather_after(first, rows, numbers):
     def gather():
-        return tf.gather(rows, numbers, batch_dims=1)
+        return _gather(rows, numbers)
 
     if not in_xla():
         return gather()
     return tf.cond(tf.reduce_max(first()) > 0, gather, gather)
+
+
+def _gather(rows, numbers):
+    if rows.shape[0] == 1:
+        return tf.gather(tf.reshape(rows, (-1, *rows.shape[2:])), numbers)
+    return tf.gather(rows, numbers, batch_dims=1)

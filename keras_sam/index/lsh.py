@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_sam.arguments import check_positive_integer
 from keras_sam.index import lsh_insert, sketches
 from keras_sam.index.base import Index
+from keras_sam.index.frozen import SharedIndex
 from keras_sam.index.gathering import gather_once, gather_scattered
 from keras_sam.index.linear_hashing import bucket_of, buckets_in_use
 from keras_sam.index.lsh_state import LARGEST, Layout, State
@@ -162,23 +163,30 @@ class LSH(Index):
         self, state: tf.Tensor, memory: tf.Tensor, queries: tf.Tensor, count: int
     ) -> tf.Tensor:
         memory, queries = tf.stop_gradient(memory), tf.stop_gradient(queries)
-        slots, word_size = memory.shape[1:]
-        layout = self._layout(slots, word_size)
-        parts = State(state, layout)
-        spare = tf.minimum(parts.part(layout.used), slots - count)
-        found = self._candidates(parts, queries)
-        found = tf.where(found < 0, spare[:, tf.newaxis], found)
-        recent = parts.part(layout.recent, layout.listed) - 1
-        recent = tf.where(recent < 0, spare, recent)
-        others = tf.concat([recent, spare + tf.range(count)], axis=1)[:, tf.newaxis]
+        found, others = self._to_compare(state, memory, queries, count)
         scores = [
             similarity(queries, gather(memory, each))
             for gather, each in ((gather_scattered, found), (gather_once, others))
         ]
-        others = tf.tile(others, (1, queries.shape[1], 1))
         return distinct_top_k(
-            tf.concat(scores, axis=-1), tf.concat([found, others], axis=-1), count
+            tf.concat(scores, axis=-1), _side_by_side(found, others), count
         )
+
+    def search_without(
+        self,
+        state: tf.Tensor,
+        memory: tf.Tensor,
+        queries: tf.Tensor,
+        count: int,
+        without: tf.Tensor,
+    ) -> tf.Tensor:
+        # Who leaves some out compares words again: all that a search would compare.
+        return _side_by_side(*self._to_compare(state, memory, queries, count))
+
+    def freeze(
+        self, memory: tf.Variable, count: int, state: tf.Tensor | None = None
+    ) -> SharedIndex:
+        return SharedIndex(self, memory, count, state)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -203,6 +211,24 @@ class LSH(Index):
                 f"tables={self.tables}, bucket_size={self.bucket_size}, N={slots}"
             )
         return layout
+
+    def _to_compare(self, state, memory, queries, count):
+        """The slots whose words queries are compared with.
+
+        Returns:
+            Integer tensors: `[batch, heads, reordering]`, those found in the tables;
+            `[batch, 1, n]`, those of all heads.
+        """
+        slots, word_size = memory.shape[1:]
+        layout = self._layout(slots, word_size)
+        parts = State(state, layout)
+        spare = tf.minimum(parts.part(layout.used), slots - count)
+        found = self._candidates(parts, queries)
+        found = tf.where(found < 0, spare[:, tf.newaxis], found)
+        recent = parts.part(layout.recent, layout.listed) - 1
+        recent = tf.where(recent < 0, spare, recent)
+        others = tf.concat([recent, spare + tf.range(count)], axis=1)
+        return found, others[:, tf.newaxis]
 
     def _candidates(self, state, queries):
         """Of the slots found those whose sketches are the most like the queries'.
@@ -258,6 +284,13 @@ class LSH(Index):
         flips = tf.stack([sum((flip[r] for r in ranks), none) for ranks in sets], 2)
         codes = tf.bitwise.bitwise_xor(side_bits(distances)[:, :, tf.newaxis], flips)
         return bucket_of(codes, in_use[:, tf.newaxis, tf.newaxis])
+
+
+def _side_by_side(found, others):
+    """Slots of each head `[batch, heads, n]` and of all heads `[batch or 1, 1, m]`."""
+    batch, heads, _ = tf.unstack(tf.shape(found))
+    others = tf.broadcast_to(others, [batch, heads, others.shape[2]])
+    return tf.concat([found, others], axis=-1)
 
 
 def _flip_sets(bits, count):

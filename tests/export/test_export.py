@@ -227,11 +227,6 @@ def test_programs_of_xla_give_the_same_for_every_size(make, tmp_path):
 
 
 def test_what_xla_does_not_compile_is_refused(tmp_path):
-    model = make_model(keras_sam.SAM(**SIZES, name="sam"))
-    memory = keras_sam.prefill(model, random_inputs(1))
-    with pytest.raises(ValueError, match=r"frozen .* jit_compile=False.*\['sam'\]"):
-        export_saved_model(model, tmp_path, memory=memory, jit_compile=True)
-
     class Unknown(keras.layers.Layer):
         def call(self, inputs):
             return tf.py_function(lambda x: x, [inputs], inputs.dtype)

@@ -20,6 +20,7 @@ from tensorflow.python.framework.function_def_to_graph import function_def_to_gr
 
 import keras_sam
 from keras_sam import export_saved_model, prefill
+from keras_sam.export.frozen import FrozenStream
 
 FEATURES = 3
 
@@ -141,6 +142,25 @@ def test_equals_the_layer_that_has_read_the_context(name, frozen):
         assert len(set(own[own >= 0])) == np.sum(own >= 0)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in ("two_heads", "lsh", "sdnc", "barely_written", "sdnc_options")
+    ],
+)
+def test_programs_of_xla_give_the_same(name, tmp_path):
+    model = make_model(**CASES[name])
+    context = random_inputs(1, 60, seed=2 if name.startswith("sdnc") else 1)
+    memory = prefill(model, context)
+    folder = export_saved_model(model, tmp_path, memory=memory, jit_compile=True)
+    compiled = load(folder)["compiled"]
+    # 13 steps are padded to 16, three sequences to four.
+    inputs = random_inputs(3, 13)
+    got = compiled(inputs=tf.constant(inputs))["outputs"]
+    assert_close(got, continued(model, context, inputs))
+
+
 SERVE = """
 import json, sys
 
@@ -227,6 +247,26 @@ def test_a_step_makes_nothing_as_large_as_the_memory(layer_class, tmp_path):
         assert "ReadVariableOp" in {operation for operation, _ in found}
         copies = [each for each in found if each[0] not in HANDED_ON]
         assert not copies
+
+
+@pytest.mark.parametrize(
+    "layer_class",
+    [keras_sam.SAM, pytest.param(keras_sam.SDNC, marks=pytest.mark.slow)],
+)
+def test_a_step_of_a_program_makes_nothing_as_large_as_the_memory(layer_class):
+    model = make_model(layer_class=layer_class, **LARGE)
+    memory = prefill(model, random_inputs(1, 5))
+    stream = FrozenStream(model.layers[-1], memory["sam"])
+
+    @tf.function(autograph=False, jit_compile=True)
+    def program(inputs):
+        return stream.run(inputs, stream.initial_state(2), None)[0]
+
+    inputs = tf.constant(random_inputs(2, 3))
+    text = program.experimental_get_compiler_ir(inputs)(stage="optimized_hlo")
+    # The words, and the index's state: its size is no less.
+    assert f"[{LARGE['memory_slots']},6]" in text
+    assert not helpers.copies_in_loops(text, LARGE["memory_slots"])
 
 
 def test_large_results_are_seen():
