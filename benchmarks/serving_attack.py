@@ -35,7 +35,7 @@ MODEL = ROOT / "saved_models" / "copy_ntm"
 PATH = f"/v1/models/{MODEL.name}"
 HOST, ATTACKER = "127.0.0.1", "127.0.0.2"
 CONNECTIONS = 32
-OPTIONS = ("--memory-mib", "64", "--request-seconds", "5")
+OPTIONS = ("--memory-mib", "64", "--request-seconds", "5", "--page")
 # What the server may need beyond what it has without an attack.
 MOST_MIB = 512
 LONGEST_WAIT, LONGEST_END = 10.0, 10.0  # seconds
@@ -167,6 +167,16 @@ async def takes_no_answer(connection):
     await asyncio.sleep(60)
 
 
+async def looks_at_the_page(connection):
+    """At the longest sequence of a model, another one each time."""
+    names = ["copy_dnc", "copy_ntm", "copy_sam"]
+    body = {"model": connection.rng.choice(names), "size": 30}
+    await connection.post(
+        "/page/runs", {**body, "seed": connection.rng.randrange(1000)}
+    )
+    return await connection.status()
+
+
 async def garbage(connection):
     rng = connection.rng
     values = [0, -1, 1e400, "x", None, True, [], {}, [[]], 2**70, float("nan")]
@@ -181,6 +191,8 @@ async def garbage(connection):
     elif rng.random() < 0.2:
         body = rng.choice([b"[", b'{"inputs":[']) * 50_000
     path = PATH + rng.choice([":predict", "/sessions", "/sessions/x:step", "/x", ""])
+    if rng.random() < 0.2:
+        path = rng.choice(["/page/runs", "/page/stories", "/page/models", "/page/x"])
     if rng.random() < 0.2:
         path = "/" + rng.choice(["%00", "..%2f..", "v1/models/{x}", "docs", "a" * 5000])
     method = rng.choice(["POST", "POST", "POST", "GET", "DELETE", "PUT", "BREW"])
@@ -203,6 +215,7 @@ ATTACKS = {
         steps_of_one_session,
         leaves_at_once,
         takes_no_answer,
+        looks_at_the_page,
         garbage,
     )
 }

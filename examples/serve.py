@@ -30,7 +30,6 @@ import argparse
 import asyncio
 import functools
 import json
-import math
 import os
 import re
 from pathlib import Path
@@ -45,6 +44,8 @@ import uvicorn
 from fastapi.responses import Response
 from server.connections import limited_protocol
 from server.errors import RequestError
+from server.looks import Looks
+from server.page import add_page
 from server.servable import Servable
 from server.sessions import Sessions
 from server.workers import Workers, alone
@@ -179,16 +180,13 @@ def make_app(
         return reply(200, sessions.end(number))
 
     if page:
-        # Needs Keras, keras_sam and matplotlib.
-        from server.page import add_page
+        looks = Looks(folder.resolve().parent)
 
-        async def work(request, function, argument):
-            making = workers.run(
-                client_of(request), math.inf, alone(function), argument
-            )
-            return await answer(request, making)
+        async def look(request, kind):
+            body = await read(request)
+            return await answer(request, looks.look(client_of(request), kind, body))
 
-        add_page(app, folder.resolve().parent, read, work)
+        add_page(app, look)
 
     @app.exception_handler(RequestError)
     async def told(request, error):

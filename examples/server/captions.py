@@ -36,19 +36,17 @@ def recall_captions(inputs, outputs, asked):
 
 
 def traversal_captions(inputs, outputs, asked):
-    digits = inputs[:, :90].reshape(-1, 3, 3, 10)
+    shown = inputs[:, :90].reshape(-1, 3, 3, 10)
     said = outputs.reshape(-1, 3, 3, 10)
-    captions, phase = [], 0
-    for step, begins in enumerate(inputs[:, 90] > 0):
-        phase += int(begins)
-        if asked[step]:
+    captions, is_query = [], False
+    for step, is_answer in enumerate(asked):
+        is_query |= inputs[step, 90] > 0
+        if is_answer:
             triple = edge(said[step])
             captions.append("says the end" if triple == END else f"says {triple}")
-        elif inputs[step, 91]:
-            captions.append("sees the sign to answer")
         else:
-            kind = "is asked for" if phase else "sees the edge"
-            captions.append(f"{kind} {edge(digits[step])}")
+            what = "is asked for" if is_query else "sees the edge"
+            captions.append(f"{what} {edge(shown[step])}")
     return captions
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import threading
 
 import numpy as np
 import tensorflow as tf
@@ -28,9 +27,6 @@ class Looking:
             for path, each in results.items()
             if self.takes(path, each)
         }
-        # One look at a time: it is Python for the most part, and TensorFlow prepares a
-        # model's step at the first.
-        self.lock = threading.Lock()
         self.loaded = functools.cache(lambda name: self.load(*self.known[name]))
 
     def takes(self, path, results):

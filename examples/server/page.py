@@ -1,13 +1,8 @@
 """The page of examples/serve.py --page: its files, and what they ask the server for."""
 
-import functools
 from pathlib import Path
 
 from fastapi.responses import Response
-
-from .runs import Runs
-from .servable import as_json
-from .stories import Stories
 
 STATIC = Path(__file__).with_name("static")
 FILES = {
@@ -24,15 +19,13 @@ HEADERS = {
 }
 
 
-def add_page(app, folder, read, work):
+def add_page(app, look):
     """Adds the page to the server.
 
     Args:
         app: The application.
-        folder: Path of the trained models.
-        read: Takes a request and a function that checks what its JSON says.
-        work: Takes a request, a function and its argument. Returns the answer once the
-            function has been called in a thread, when it is the client's turn.
+        look: Takes a request and what it asks for, `"models"`, `"stories"` or
+            `"runs"`, and returns the response.
     """
 
     def add_file(address, content, kind):
@@ -41,14 +34,13 @@ def add_page(app, folder, read, work):
 
         app.add_route(address, file)
 
+    def add_look(kind):
+        async def answer(request):
+            return await look(request, kind)
+
+        app.add_route(f"/page/{kind}", answer, methods=["POST"])
+
     for address, (name, kind) in FILES.items():
         add_file(address, (STATIC / name).read_bytes(), kind)
-    looking = {"stories": Stories(folder), "runs": Runs(folder)}
-    models = {kind: each.models() for kind, each in looking.items()}
-    add_file("/page/models", as_json(models), "application/json")
-
-    async def look(each, request):
-        return await work(request, each.look, await read(request, each.read))
-
-    for kind, each in looking.items():
-        app.add_route(f"/page/{kind}", functools.partial(look, each), methods=["POST"])
+    for kind in ("models", "stories", "runs"):
+        add_look(kind)

@@ -96,14 +96,13 @@ class Runs(Looking):
         inputs, targets, weights = (each[0] for each in task.sequences(seed, [size]))
         steps = 1 + np.flatnonzero(weights)[-1]  # the rest is padding
         inputs, targets, asked = inputs[:steps], targets[:steps], weights[:steps] > 0
-        with self.lock:
-            model = self.loaded(name)
-            layer = model.get_layer("memory")
-            place = model.layers.index(layer)
-            features = through(model.layers[:place], inputs)
-            recording = visualize.record(layer, features, max_slots=MOST_SLOTS)
-            outputs = through(model.layers[place + 1 :], recording.outputs)
-            links = links_over_time(layer, features, recording.slots)
+        model = self.loaded(name)
+        layer = model.get_layer("memory")
+        place = model.layers.index(layer)
+        features = through(model.layers[:place], inputs)
+        recording = visualize.record(layer, features, max_slots=MOST_SLOTS)
+        outputs = through(model.layers[place + 1 :], recording.outputs)
+        links = links_over_time(layer, features, recording.slots)
         if targets.ndim == 2:  # bits
             right = (outputs.round() == targets).all(-1)
         else:  # digits, one-hot

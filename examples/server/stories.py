@@ -64,24 +64,23 @@ class Stories(Looking):
     def look(self, asked):
         """The answer, and how much each step of the model reads of each sentence."""
         name, sentences = asked
-        with self.lock:
-            model, vocabulary = self.loaded(name)
-            told = [babi_files.words(text) for text in sentences]
-            longest = max(told, key=len)
-            if len(longest) > vocabulary.positions:
-                raise RequestError(
-                    400,
-                    f"{name} reads sentences of at most {vocabulary.positions} words. "
-                    f"Received: {' '.join(longest)[:MOST_CHARACTERS]!r}",
-                )
-            words = np.stack([vocabulary.sentence(text) for text in sentences])
-            if isinstance(model.input, dict):
-                logits, read = hops_of(model, words)
-                steps = [f"hop {number + 1}" for number in range(len(read))]
-            else:
-                logits, read = babi_reads.look(model, words)
-                steps = [f"thought {number}" for number in range(len(read))]
-                steps[0] = "question"
+        model, vocabulary = self.loaded(name)
+        told = [babi_files.words(text) for text in sentences]
+        longest = max(told, key=len)
+        if len(longest) > vocabulary.positions:
+            raise RequestError(
+                400,
+                f"{name} reads sentences of at most {vocabulary.positions} words. "
+                f"Received: {' '.join(longest)[:MOST_CHARACTERS]!r}",
+            )
+        words = np.stack([vocabulary.sentence(text) for text in sentences])
+        if isinstance(model.input, dict):
+            logits, read = hops_of(model, words)
+            steps = [f"hop {number + 1}" for number in range(len(read))]
+        else:
+            logits, read = babi_reads.look(model, words)
+            steps = [f"thought {number}" for number in range(len(read))]
+            steps[0] = "question"
         best = int(np.argmax(logits))
         unknown = {word for text in told for word in text} - set(vocabulary.words)
         return as_json(

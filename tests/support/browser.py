@@ -60,7 +60,16 @@ class Browser:
             window = f"--window-size={width},{height}"
             profile = f"--user-data-dir={folder}"
             self._process = subprocess.Popen(
-                ["bash", "-c", command, "_", find_chromium(), *OPTIONS, window, profile],
+                [
+                    "bash",
+                    "-c",
+                    command,
+                    "_",
+                    find_chromium(),
+                    *OPTIONS,
+                    window,
+                    profile,
+                ],
                 pass_fds=(commands, answers),
                 stderr=subprocess.DEVNULL,
             )
@@ -130,7 +139,9 @@ class Browser:
 
     def text(self, selector):
         """What a reader sees of an element."""
-        return self.evaluate(f"document.querySelector({json.dumps(selector)}).innerText")
+        return self.evaluate(
+            f"document.querySelector({json.dumps(selector)}).innerText"
+        )
 
     def click(self, selector):
         """Clicks the middle of an element, with a mouse."""

@@ -43,7 +43,7 @@ function element(tag, text = "", properties = {}) {
 }
 
 async function ask(path, body) {
-  const response = await fetch(path, body && { method: "POST", body: JSON.stringify(body) });
+  const response = await fetch(path, { method: "POST", body: JSON.stringify(body) });
   const content = await response.json();
   if (!response.ok) throw new Error(content.error);
   return content;
@@ -132,7 +132,7 @@ function draw(canvas, { values, rows, dark, light, kind }, width, height, gutter
   context.textBaseline = "middle";
   const every = Math.ceil(12 / down);
   for (let y = 0; y < rows.length; y += every) {
-    context.fillText(rows[y], gutter - 6, Math.max((y + 0.5) * down, 6));
+    context.fillText(rows[y], gutter - 6, y * down + Math.max(down / 2, 6));
   }
 }
 
@@ -249,7 +249,7 @@ function chooseExample() {
 }
 
 async function begin() {
-  const { stories, runs } = await ask("page/models");
+  const { stories, runs } = await ask("page/models", {});
   const option = (text, value) => element("option", text, { value });
   $("#stories").elements.model.append(
     ...stories.map(({ name, layer }) => option(`${layer} (${name})`, name)),
