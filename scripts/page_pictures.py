@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 from browser import Browser, find_chromium  # noqa: E402
+from PIL import Image  # noqa: E402
 from running import running_server  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
@@ -27,6 +28,12 @@ def choose(browser, selector, value):
     )
 
 
+def take(browser, selector, path):
+    """A picture of 128 colours, a third of the bytes."""
+    browser.picture(selector, path)
+    Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
+
+
 def main():
     if find_chromium() is None:
         raise SystemExit("error: the pictures need Chromium: apt-get install chromium")
@@ -35,10 +42,9 @@ def main():
         browser.wait_for("!!document.querySelector('#runs select')?.value")
         browser.click("#stories button")
         browser.wait_for("!document.querySelector('#answer').hidden")
-        browser.picture(STORY, PICTURES / "page_story.png")
+        take(browser, STORY, PICTURES / "page_story.png")
         for model, picture in {
             "copy_dnc": "page_copy.png",
-            "associative_recall_sam": "page_recall.png",
             "traversal_sdnc": "page_traversal.png",
         }.items():
             choose(browser, "#runs select", model)
@@ -47,7 +53,7 @@ def main():
                 "!document.querySelector('#run').hidden && "
                 "!document.querySelector('#runs button').disabled"
             )
-            browser.picture(RUN, PICTURES / picture)
+            take(browser, RUN, PICTURES / picture)
 
 
 if __name__ == "__main__":

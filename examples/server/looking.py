@@ -49,7 +49,7 @@ class Looking:
 
 
 def compile_step(layer):
-    """Makes a graph of a layer's step, with which a trace takes a tenth of the time."""
+    """Makes a graph of a layer's step, so that all traces but the first are fast."""
     layer.cell.step = tf.function(layer.cell.step)
 
 

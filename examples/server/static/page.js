@@ -249,6 +249,8 @@ function chooseExample() {
 }
 
 async function begin() {
+  connect($("#stories"), showAnswer);
+  connect($("#runs"), showRun);
   const { stories, runs } = await ask("page/models", {});
   const option = (text, value) => element("option", text, { value });
   $("#stories").elements.model.append(
@@ -262,8 +264,6 @@ async function begin() {
   $("#runs").elements.model.addEventListener("change", () => chooseRun(runs));
   chooseExample();
   chooseRun(runs);
-  connect($("#stories"), showAnswer);
-  connect($("#runs"), showRun);
   $("#step").addEventListener("input", showStep);
   $("#play").addEventListener("click", play);
   $("#panels").addEventListener("click", (event) => {
@@ -273,4 +273,6 @@ async function begin() {
   window.addEventListener("resize", drawPanels);
 }
 
-begin();
+begin().catch((error) => {
+  $("header").append(element("p", error.message, { className: "status error" }));
+});
