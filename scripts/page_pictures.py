@@ -29,9 +29,9 @@ def choose(browser, selector, value):
 
 
 def take(browser, selector, path):
-    """A picture of 128 colours, a third of the bytes."""
+    """A picture of 256 colours, half of the bytes."""
     browser.picture(selector, path)
-    Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
+    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def main():

@@ -131,7 +131,7 @@ function draw(canvas, { values, rows, dark, light, kind }, width, height, gutter
   context.textAlign = "right";
   context.textBaseline = "middle";
   const every = Math.ceil(12 / down);
-  for (let y = 0; y < rows.length; y += every) {
+  for (let y = 0; y < rows.length && (y * down + 10 < height || down >= 10); y += every) {
     context.fillText(rows[y], gutter - 6, y * down + Math.max(down / 2, 6));
   }
 }
