@@ -12,7 +12,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 from browser import Browser, find_chromium  # noqa: E402
-from PIL import Image  # noqa: E402
 from running import running_server  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
@@ -28,12 +27,6 @@ def choose(browser, selector, value):
     )
 
 
-def take(browser, selector, path):
-    """A picture of 256 colours, half of the bytes."""
-    browser.picture(selector, path)
-    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
-
-
 def main():
     if find_chromium() is None:
         raise SystemExit("error: the pictures need Chromium: apt-get install chromium")
@@ -42,7 +35,7 @@ def main():
         browser.wait_for("!!document.querySelector('#runs select')?.value")
         browser.click("#stories button")
         browser.wait_for("!document.querySelector('#answer').hidden")
-        take(browser, STORY, PICTURES / "page_story.png")
+        browser.picture(STORY, PICTURES / "page_story.png")
         for model, picture in {
             "copy_dnc": "page_copy.png",
             "traversal_sdnc": "page_traversal.png",
@@ -53,7 +46,7 @@ def main():
                 "!document.querySelector('#run').hidden && "
                 "!document.querySelector('#runs button').disabled"
             )
-            take(browser, RUN, PICTURES / picture)
+            browser.picture(RUN, PICTURES / picture)
 
 
 if __name__ == "__main__":
