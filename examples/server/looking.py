@@ -25,7 +25,7 @@ class Looking:
         self.known = {
             path.name: (path, each)
             for path, each in results.items()
-            if self.takes(path, each)
+            if each.get("cell", "lstm") != "lstm" and self.takes(path, each)
         }
         self.loaded = functools.cache(lambda name: self.load(*self.known[name]))
 

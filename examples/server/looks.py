@@ -7,6 +7,7 @@ keep other clients waiting.
 import asyncio
 import collections
 import multiprocessing
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 from .errors import RequestError
@@ -95,3 +96,6 @@ def answer_looks(pipe, folder):
                 pipe.send((200, looking[kind].look(checked)))
         except RequestError as error:
             pipe.send((error.status, str(error)))
+        except Exception:  # of a model that somebody has put there
+            traceback.print_exc()
+            pipe.send((500, "The look failed, and the server's log says why"))

@@ -232,6 +232,27 @@ def test_a_request_has_a_limit_in_bytes(client):
     assert client.post("/page/stories", json=body).status_code == 413
 
 
+def test_models_that_cannot_be_shown(import_example, tmp_path):
+    for name, cell in (("baseline", "lstm"), ("broken", "dnc")):
+        (tmp_path / name).mkdir()
+        results = {"cell": cell, "recipe": {"task": "copy", "layer": {}}}
+        (tmp_path / name / "results.json").write_text(json.dumps(results))
+        (tmp_path / name / "model.keras").write_text("no model")
+    looks = import_example("server.looks").Looks(tmp_path)
+
+    def look(kind, **body):
+        return asyncio.run(looks.look("a", kind, body))
+
+    errors = import_example("server.errors")
+    with pytest.raises(errors.RequestError, match="The look failed") as raised:
+        look("runs", model="broken", size=3, seed=0)
+    assert raised.value.status == 500
+    # And the process lives on.
+    models = json.loads(look("models"))
+    assert [each["name"] for each in models["runs"]] == ["broken"]
+    assert models["stories"] == []
+
+
 def test_few_looks_wait(client, import_example):
     looks = import_example("server.looks").Looks(MODELS)
     errors = import_example("server.errors")

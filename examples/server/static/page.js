@@ -252,6 +252,11 @@ async function begin() {
   connect($("#stories"), showAnswer);
   connect($("#runs"), showRun);
   const { stories, runs } = await ask("page/models", {});
+  if (!runs.length && !stories.length) {
+    throw new Error("The folder above the served model has no models that the page can show.");
+  }
+  $("#stories").closest("section").hidden = !stories.length;
+  $("#runs").closest("section").hidden = !runs.length;
   const option = (text, value) => element("option", text, { value });
   $("#stories").elements.model.append(
     ...stories.map(({ name, layer }) => option(`${layer} (${name})`, name)),
@@ -263,7 +268,7 @@ async function begin() {
   $("#examples").addEventListener("change", chooseExample);
   $("#runs").elements.model.addEventListener("change", () => chooseRun(runs));
   chooseExample();
-  chooseRun(runs);
+  if (runs.length) chooseRun(runs);
   $("#step").addEventListener("input", showStep);
   $("#play").addEventListener("click", play);
   $("#panels").addEventListener("click", (event) => {
