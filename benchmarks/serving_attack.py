@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -167,6 +168,16 @@ async def takes_no_answer(connection):
     await asyncio.sleep(60)
 
 
+async def looks_at_the_page(connection):
+    """At one of the longest sequences."""
+    names = ["copy_dnc", "copy_ntm", "copy_sam"]
+    body = {"model": connection.rng.choice(names), "size": 30}
+    await connection.post(
+        "/page/runs", {**body, "seed": connection.rng.randrange(1000)}
+    )
+    return await connection.status()
+
+
 async def garbage(connection):
     rng = connection.rng
     values = [0, -1, 1e400, "x", None, True, [], {}, [[]], 2**70, float("nan")]
@@ -181,6 +192,8 @@ async def garbage(connection):
     elif rng.random() < 0.2:
         body = rng.choice([b"[", b'{"inputs":[']) * 50_000
     path = PATH + rng.choice([":predict", "/sessions", "/sessions/x:step", "/x", ""])
+    if rng.random() < 0.2:  # of the page, if there is one
+        path = rng.choice(["/page/runs", "/page/stories", "/page/models", "/page/x"])
     if rng.random() < 0.2:
         path = "/" + rng.choice(["%00", "..%2f..", "v1/models/{x}", "docs", "a" * 5000])
     method = rng.choice(["POST", "POST", "POST", "GET", "DELETE", "PUT", "BREW"])
@@ -203,6 +216,7 @@ ATTACKS = {
         steps_of_one_session,
         leaves_at_once,
         takes_no_answer,
+        looks_at_the_page,
         garbage,
     )
 }
@@ -256,13 +270,13 @@ def ask_for(port, seconds):
     return waits
 
 
-def start_server(log):
+def start_server(log, *options):
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
     command = [sys.executable, ROOT / "examples/serve.py", MODEL, "--port", str(port)]
     process = subprocess.Popen(
-        [*command, *OPTIONS], stdout=subprocess.DEVNULL, stderr=log
+        [*command, *OPTIONS, *options], stdout=subprocess.DEVNULL, stderr=log
     )
     while True:
         try:
@@ -326,11 +340,15 @@ def seconds_to_end(server, port):
 
 
 def attack_all(arguments, log):
-    server, port = start_server(log)
+    names = arguments.attacks.split(",")
+    with_page = looks_at_the_page.__name__ in names
+    server, port = start_server(log, *["--page"] * with_page)
     try:
         ask_for(port, 1.0)  # warm
+        if with_page:  # once its process has begun
+            urllib.request.urlopen(f"http://{HOST}:{port}/page/models", b"{}").read()
         rows = []
-        for name in arguments.attacks.split(","):
+        for name in names:
             rows.append(measure(name, server, port, arguments))
             print(rows[-1], flush=True)
         return rows, seconds_to_end(server, port)

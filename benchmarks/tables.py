@@ -443,8 +443,8 @@ def middle(runs, name):
     return number(statistics.median(run[name] for run in runs))
 
 
-def attacks_on_server():
-    results = stored("serving_attack")
+def attacks_on_server(results="serving_attack"):
+    results = stored(results)
     rows = [
         [
             each["attack"].replace("_", " "),

@@ -7,6 +7,7 @@ worst are drawn most often.
 
 import collections
 import itertools
+import json
 import math
 import subprocess
 import sys
@@ -104,9 +105,25 @@ class Vocabulary:
     def __init__(self, stories):
         sentences = {text for _, texts, _ in stories for text in texts}
         split = [babi_files.words(text) for text in sentences]
-        self.words = ["", UNKNOWN, *sorted({word for words in split for word in words})]
-        self.answers = sorted({a for _, _, answers in stories for a in answers if a})
-        self.positions = max(map(len, split))
+        words = ["", UNKNOWN, *sorted({word for words in split for word in words})]
+        answers = sorted({a for _, _, answers in stories for a in answers if a})
+        self._number(words, answers, max(map(len, split)))
+
+    @classmethod
+    def load(cls, path):
+        """The vocabulary that `save` wrote."""
+        vocabulary = cls.__new__(cls)
+        vocabulary._number(**json.loads(path.read_text()))
+        return vocabulary
+
+    def save(self, path):
+        """Writes the vocabulary as JSON."""
+        names = ("words", "answers", "positions")
+        content = {name: getattr(self, name) for name in names}
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+    def _number(self, words, answers, positions):
+        self.words, self.answers, self.positions = words, answers, positions
         self._word_numbers = {word: i for i, word in enumerate(self.words)}
         self._answer_numbers = {answer: i for i, answer in enumerate(self.answers)}
         self._rows = {}
@@ -365,6 +382,15 @@ class BabiProblem:
         )
         self.callbacks = [self.errors, self.curriculum]
 
+    @classmethod
+    def without_stories(cls, recipe, seed, vocabulary):
+        """A problem that can make its model, and no more: it has no data."""
+        problem = cls.__new__(cls)
+        problem.seed, problem.vocabulary = seed, vocabulary
+        problem._embedding = recipe.get("embedding")
+        problem._interface_bias = recipe.get("interface_bias", {})
+        return problem
+
     def read(self, *splits):
         """For each split the stories of the tasks in question, see `load_stories`."""
         return [
@@ -456,7 +482,11 @@ class BabiProblem:
         return results
 
     def export(self, model, output):
-        """A SavedModel in `output/1` that answers text, checked without keras_sam."""
+        """A SavedModel in `output/1` that answers text, checked without keras_sam.
+
+        Beside it words.json, the vocabulary.
+        """
+        self.vocabulary.save(output / "words.json")
         archive = keras.export.ExportArchive()
         archive.track(model)
         table = word_table(self.vocabulary)

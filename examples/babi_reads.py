@@ -57,18 +57,32 @@ def story_of(stories, task, most):
     raise SystemExit(f"error: task {task} has no story of at most {most} sentences")
 
 
+def look(model, words):
+    """Logits of the answer, and what the question's steps read of each sentence.
+
+    Args:
+        model: Of `babi.make_model`.
+        words: Integer array `[sentences, positions]`, the question last.
+
+    Returns:
+        Arrays `[answers]` and `[steps, sentences]`.
+    """
+    think = model.get_layer("think_steps")
+    inputs = keras.Model(model.input, list(think.input))(words[np.newaxis])
+    inputs, _, source, last = think.expand(*inputs)
+    source = source.numpy()[0]
+    recording = visualize.record(think.layer, inputs[0], max_slots=len(source) + 64)
+    read = sentences_read(recording, source)[source == len(words) - 1]
+    output = recording.outputs[last.numpy()[0, -1:]]
+    return np.asarray(model.layers[-1](output))[0], read
+
+
 def reads_of(model, problem, sentences):
     """What the question's steps read of each sentence, and the model's answer."""
     vocabulary = problem.vocabulary
-    words = np.stack([vocabulary.sentence(text) for text in sentences])[np.newaxis]
-    think = model.get_layer("think_steps")
-    features, counts = keras.Model(model.input, list(think.input))(words)
-    inputs, _, source, _ = think.expand(features, counts)
-    source = source.numpy()[0]
-    recording = visualize.record(think.layer, inputs[0], max_slots=len(source) + 64)
-    read = sentences_read(recording, source)[source == len(sentences) - 1]
-    answer = vocabulary.answers[int(np.argmax(model(words)[0, -1]))]
-    return read, answer
+    words = np.stack([vocabulary.sentence(text) for text in sentences])
+    logits, read = look(model, words)
+    return read, vocabulary.answers[int(np.argmax(logits))]
 
 
 def draw(stories, path):

@@ -20,6 +20,9 @@ returns, until nobody has asked for them for a while:
     POST   /v1/models/NAME/sessions/ID:step   {"inputs": chunk}: {"outputs": ...}
     DELETE /v1/models/NAME/sessions/ID
 
+With --page a browser finds a page at http://127.0.0.1:8501. It asks trained models of
+the same folder, saved_models, about stories, and shows what their memories do.
+
 This is an example for one machine: it has neither accounts nor encryption.
 """
 
@@ -41,6 +44,8 @@ import uvicorn
 from fastapi.responses import Response
 from server.connections import limited_protocol
 from server.errors import RequestError
+from server.looks import Looks
+from server.page import add_page
 from server.servable import Servable
 from server.sessions import Sessions
 from server.workers import Workers, alone
@@ -76,6 +81,7 @@ def parse_arguments():
     add("--request-seconds", type=float, default=10.0, help="to send or take it")
     add("--max-connections", type=int, default=128, help="of an address")
     add("--error-seconds", type=float, default=0.25, help="that an error is held back")
+    add("--page", action="store_true", help="to look inside of trained models")
     return parser.parse_args()
 
 
@@ -91,6 +97,7 @@ def make_app(
     memory_mib=2048,
     compiled_steps=0,
     error_seconds=0.0,
+    page=False,
 ):
     """The server as an ASGI application."""
     folder = Path(folder)
@@ -171,6 +178,15 @@ def make_app(
     @app.delete(model + "/sessions/{number}")
     async def end(number: str):
         return reply(200, sessions.end(number))
+
+    if page:
+        looks = Looks(folder.resolve().parent)
+
+        async def look(request, kind):
+            body = await read(request)
+            return await answer(request, looks.look(client_of(request), kind, body))
+
+        add_page(app, look)
 
     @app.exception_handler(RequestError)
     async def told(request, error):

@@ -1,8 +1,13 @@
 """Scripts run as a user runs them."""
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 SUPPORT = Path(__file__).resolve().parent
@@ -25,3 +30,30 @@ def run_script(path, *arguments, status=0):
     )
     assert run.returncode == status, run.stderr[-2000:]
     return run.stderr if status else run.stdout
+
+
+@contextlib.contextmanager
+def running_server(*options, seconds=300):
+    """The address of examples/serve.py with these arguments, once it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url, end = f"http://127.0.0.1:{port}", time.monotonic() + seconds
+    server = subprocess.Popen(
+        [sys.executable, "examples/serve.py", *options, "--port", str(port)],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while True:
+            assert server.poll() is None and time.monotonic() < end, "no server"
+            try:
+                urllib.request.urlopen(f"{url}/v1")
+            except urllib.error.HTTPError:
+                break  # an answer
+            except OSError:
+                time.sleep(0.2)
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
