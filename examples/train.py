@@ -11,7 +11,8 @@ in a recipe, examples/recipes/TASK.toml unless --recipe names another: its table
 `layer` and `training`, and in them a table for one cell alone; `stream` has the task's
 sizes, `evaluation` those that differ where it is not trained, `curriculum` the
 callback, `test` and `underground` what is tested in the end; with `positions = true`
-the inputs have features of their position. Options override it.
+the inputs have features of their position, and `start` in `training` names a model of
+saved_models whose weights the training starts from. Options override it.
 
 When the same command is given again, an interrupted run goes on after its last whole
 epoch and ends as it would have ended without the interruption. Another seed, recipe,
@@ -142,7 +143,8 @@ def settings(arguments):
         small = {"units": 16, "memory_slots": 32}
         known = layer_arguments(arguments.cell)
         layer |= {name: size for name, size in small.items() if name in known}
-        training |= {"batch_size": 2, "epochs": 2, "steps_per_epoch": 5}
+        # None: a trained model is of other sizes.
+        training |= {"batch_size": 2, "epochs": 2, "steps_per_epoch": 5, "start": None}
     tables = {"layer": layer, "training": training}
     stream = {
         name: value for given in arguments.stream for name, value in given.items()

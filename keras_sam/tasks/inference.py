@@ -12,9 +12,12 @@ son and so on, and relations are those of relatives farther away.
 Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
 """
 
+from functools import partial
+
 import numpy as np
 import tensorflow as tf
 
+from keras_sam.arguments import check_positive_integer
 from keras_sam.options import Rng, Sequences, Size
 from keras_sam.tasks.graph import (
     OPEN,
@@ -26,6 +29,7 @@ from keras_sam.tasks.graph import (
     encode_batch,
     lesson_stream,
     most_edges,
+    outgoing,
     planning,
     random_graph,
 )
@@ -72,9 +76,12 @@ INFERENCE_LESSONS = (
 
 
 def inference_sequences(
-    rng: Rng, lessons: list[Lesson], time_steps: int | None = None
+    rng: Rng,
+    lessons: list[Lesson],
+    queries: int = QUERIES,
+    time_steps: int | None = None,
 ) -> Sequences:
-    """Makes one inference problem, of three queries, for each given lesson.
+    """Makes one inference problem for each given lesson.
 
     Relations are drawn first, then a graph in which they lead from random nodes to
     some node: edges of a random graph exchange their labels where they must.
@@ -84,15 +91,20 @@ def inference_sequences(
         lessons: List of `keras_sam.tasks.Lesson`, one for each sequence, such as
             members of `keras_sam.tasks.INFERENCE_LESSONS`; `length` is that of the
             relations, between 2 and 5.
+        queries: Integer, how many questions each graph is asked. Defaults to `3`, as
+            in the paper; a network learns from fewer graphs with more. Those after the
+            third are drawn from all that the graph has an answer to.
         time_steps: Integer, the number of steps of the returned arrays. Defaults to as
             many as the longest sequence has.
 
     Returns:
         A tuple `(inputs, targets, sample_weight)` as of
-        `keras_sam.tasks.traversal_sequences`; three steps of each sequence count.
+        `keras_sam.tasks.traversal_sequences`; one step of each query counts.
 
     Raises:
-        ValueError: If `lessons` are not such lessons, or `time_steps` is too small.
+        ValueError: If `lessons` are not such lessons, `queries` is not a positive
+            integer, 1,000 graphs in turn have no room for the relations, or
+            `time_steps` is too small.
 
     Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
 
@@ -106,6 +118,7 @@ def inference_sequences(
     array([19, 31, 43])
     """
     rng = np.random.default_rng(rng)
+    queries = check_positive_integer("queries", queries)
     episodes = []
     for lesson in check_lessons(lessons):
         _check_relation_lengths(lesson)
@@ -116,7 +129,7 @@ def inference_sequences(
             )
         for _ in range(_TRIES):
             triples = random_graph(rng, lesson.nodes, lesson.degree, EDGE_LABELS)
-            answers = _plant(rng, triples, lesson.length)
+            answers = _plant(rng, triples, lesson.length, min(queries, QUERIES))
             if answers:
                 break
         else:
@@ -124,6 +137,10 @@ def inference_sequences(
                 f"{_TRIES} graphs have no room for {QUERIES} relations. Choose larger "
                 f"graphs. Received: {lesson}"
             )
+        if queries > QUERIES:
+            possible = answerable(outgoing(triples), lesson.length)
+            more = rng.integers(len(possible), size=queries - QUERIES)
+            answers += [possible[i] for i in more]
         episodes.append(episode(rng, triples, answers))
     return encode_batch(episodes, time_steps)
 
@@ -141,8 +158,8 @@ def _draw_relation(rng, lengths):
     return rng.choice(same).item()
 
 
-def _plant(rng, triples, lengths):
-    """Relabels edges of `triples` so that three relations lead somewhere.
+def _plant(rng, triples, lengths, queries):
+    """Relabels edges of `triples` so that so many relations lead somewhere.
 
     Returns the triples (source, relation, destination), or `None` where edges that
     relations share would need two labels.
@@ -151,7 +168,7 @@ def _plant(rng, triples, lengths):
     for row, source in enumerate(triples[:, 0].tolist()):
         rows.setdefault(source, []).append(row)
     fixed, answers = set(), []
-    for _ in range(QUERIES):
+    for _ in range(queries):
         source = node = rng.choice(list(rows)).item()
         relation = _draw_relation(rng, lengths)
         for label in RELATIONS[relation]:
@@ -172,6 +189,23 @@ def _plant(rng, triples, lengths):
     return answers
 
 
+def answerable(edges, lengths):
+    """All triples (source, relation, destination) of a graph, as `outgoing` gives it.
+
+    The relations have `lengths[0]` to `lengths[1]` edges.
+    """
+    found = []
+    for relation, labels in RELATIONS.items():
+        if lengths[0] <= len(labels) <= lengths[1]:
+            for source in edges:
+                node = source
+                for label in labels:
+                    node = edges.get(node, {}).get(label)
+                if node is not None:
+                    found.append((source, relation, node))
+    return found
+
+
 def episode(rng, triples, answers):
     """The phases of a graph and the questions that `answers` answer."""
     phases = [description(rng, triples)]
@@ -183,7 +217,11 @@ def episode(rng, triples, answers):
 
 
 def inference_task(
-    batch_size: int, lesson: Size = 1, review: float = 0.1, seed: int | None = None
+    batch_size: int,
+    lesson: Size = 1,
+    review: float = 0.1,
+    queries: int = QUERIES,
+    seed: int | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of inference problems, ready for `model.fit`.
 
@@ -194,6 +232,7 @@ def inference_task(
             Defaults to `1`.
         review: Fraction of sequences that come from an earlier lesson. Defaults to
             `0.1`, as in the paper.
+        queries: See `keras_sam.tasks.inference_sequences`. Defaults to `3`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
 
@@ -202,8 +241,8 @@ def inference_task(
         the longest sequence of the lesson.
 
     Raises:
-        ValueError: If `batch_size`, `lesson` or `seed` is not such an integer, or
-            `review` is not in [0, 1).
+        ValueError: If `batch_size`, `lesson`, `queries` or `seed` is not such an
+            integer, or `review` is not in [0, 1).
 
     Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
 
@@ -213,12 +252,13 @@ def inference_task(
     >>> [tuple(spec.shape) for spec in data.element_spec]
     [(2, 42, 92), (2, 42, 9, 10), (2, 42)]
     """
+    queries = check_positive_integer("queries", queries)
 
     def longest(lesson):
-        return most_edges(lesson) + QUERIES * (PLANNING_STEPS + 2)
+        return most_edges(lesson) + queries * (PLANNING_STEPS + 2)
 
     return lesson_stream(
-        inference_sequences,
+        partial(inference_sequences, queries=queries),
         INFERENCE_LESSONS,
         longest,
         batch_size,

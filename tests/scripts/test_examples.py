@@ -562,6 +562,39 @@ def test_the_underground_is_asked_for_paths_of_the_length(import_example):
         np.testing.assert_allclose(result["loss"], np.mean(costs), rtol=1e-5)
 
 
+def test_walks_are_right_where_they_are_shortest(import_example):
+    walks = import_example("walks").walks
+    lesson = keras_sam.tasks.Lesson((8, 8), (2, 3), (3, 3))
+    x, y, weights = keras_sam.tasks.shortest_path_sequences(0, [lesson] * 6)
+    shown = []
+
+    def knowing(inputs, **kwargs):
+        shown.append(inputs.copy())
+        return y
+
+    assert walks(types.SimpleNamespace(predict=knowing), x, length=3) == 1.0
+    # The model sees no step before the step is chosen, and in the end its own choice.
+    assert x[weights > 0, :90].any() and not shown[0][weights > 0, :90].any()
+    last = np.flatnonzero(weights[0])[2]
+    np.testing.assert_array_equal(shown[2][0, : last + 1, :90], x[0, : last + 1, :90])
+
+    def stubborn(inputs, **kwargs):
+        """Of all edges the one least like the right one."""
+        wrong = np.zeros_like(y)
+        wrong[weights > 0] = 1 - y[weights > 0]
+        return wrong
+
+    assert walks(types.SimpleNamespace(predict=stubborn), x, length=3) == 0.0
+    # Any of the shortest paths will do, the Underground has several.
+    x = keras_sam.tasks.shortest_path_sequences(
+        *(0, [lesson._replace(length=(1, 1))] * 4),
+        graph=np.array([[0, 0, 1], [0, 1, 1], [1, 0, 0]]),
+        unique=False,
+    )[0]
+    nothing = types.SimpleNamespace(predict=lambda x, **_: np.ones((4, 99, 9, 10)))
+    assert walks(nothing, x, length=1) == 1.0
+
+
 @pytest.mark.parametrize(
     "layer, options",
     [

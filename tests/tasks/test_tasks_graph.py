@@ -96,23 +96,29 @@ def shortest_paths(edges, source, destination):
 
 
 def solve_shortest_path(edges, phases):
-    (query, _), (plan, answered), (shown, _) = phases
-    assert not answered and plan == [(None, None, None)] * 10
-    ((source, edge, destination),) = query
-    assert edge is None
-    (path,) = shortest_paths(edges, source, destination)
-    assert shown == [(None, None, None), *path], "not the step before"
-    return [*path, END]
+    answers = []
+    for (query, _), (plan, answered), (shown, _) in questions_of(phases):
+        assert not answered and plan == [(None, None, None)] * 10
+        ((source, edge, destination),) = query
+        assert edge is None
+        (path,) = shortest_paths(edges, source, destination)
+        assert shown == [(None, None, None), *path], "not the step before"
+        answers += [*path, END]
+    return answers
+
+
+def questions_of(phases):
+    """In groups of three: query, planning and answer."""
+    return list(zip(phases[::3], phases[1::3], phases[2::3], strict=True))
 
 
 def solve_inference(edges, phases):
     answers = []
-    assert len(phases) == 9
-    for i in range(0, 9, 3):
-        ((source, relation, destination),), _ = phases[i]
+    for (query, _), plan, answer in questions_of(phases):
+        ((source, relation, destination),) = query
         assert destination is None
-        assert phases[i + 1] == ([(None, None, None)] * 10, False)
-        assert phases[i + 2] == ([(None, None, None)], True)
+        assert plan == ([(None, None, None)] * 10, False)
+        assert answer == ([(None, None, None)], True)
         node = source
         for edge in tasks.RELATIONS[relation]:
             node = edges[node][edge]
@@ -161,6 +167,44 @@ def test_a_graph_is_asked_for_several_paths():
     # The stream has room for the longest.
     spec = tasks.traversal_task(2, lesson=7, queries=5).element_spec[0]
     assert spec.shape[1] == 20 * 4 + 5 * (2 * 5 + 1)
+
+
+def test_shortest_paths_and_inference_are_asked_several_times():
+    lesson = tasks.SHORTEST_PATH_LESSONS[5]
+    arrays = tasks.shortest_path_sequences(0, [lesson] * 20, queries=4)
+    check(*arrays, solve_shortest_path)
+    asked = [
+        [(query[0], len(shown) - 1) for (query, _), _, (shown, _) in questions]
+        for questions in (questions_of(read_phases(x)[1:]) for x in arrays[0])
+    ]
+    assert {len(queries) for queries in asked} == {4}
+    assert {length for queries in asked for _, length in queries} == {2, 3, 4}
+    assert np.mean([len(set(queries)) for queries in asked]) > 3.5
+    # The stream has room for the longest.
+    spec = tasks.shortest_path_task(2, lesson=6, queries=4).element_spec[0]
+    assert spec.shape[1] == 15 * 3 + 4 * (1 + 10 + 4 + 1)
+
+    for queries in (1, 3, 8):
+        for lesson in (tasks.INFERENCE_LESSONS[0], tasks.INFERENCE_LESSONS[8]):
+            arrays = tasks.inference_sequences(0, [lesson] * 20, queries=queries)
+            check(*arrays, solve_inference)
+            np.testing.assert_array_equal(arrays[2].sum(1), queries)
+            relations = {
+                query[0][1]
+                for x in arrays[0]
+                for (query, _), *_ in questions_of(read_phases(x)[1:])
+            }
+            assert len(relations) > 10, "few relations are asked for"
+            lengths = {len(tasks.RELATIONS[relation]) for relation in relations}
+            assert lengths == set(range(lesson.length[0], lesson.length[1] + 1))
+    spec = tasks.inference_task(2, queries=8).element_spec[0]
+    assert spec.shape[1] == 3 * 2 + 8 * 12
+
+    arrays = tasks.family_tree_sequences(0, [2, 4], queries=8)
+    check(*arrays, solve_inference)
+    np.testing.assert_array_equal(arrays[2].sum(1), 8)
+    spec = tasks.family_tree_task(2, queries=8).element_spec[0]
+    assert spec.shape[1] == 44 + 8 * 12
 
 
 @every_task
@@ -375,7 +419,7 @@ def test_family_tree():
         arrays = tasks.family_tree_sequences(0, [length] * 5)
         check(*arrays, solve_inference)
         for x in arrays[0]:
-            for (query, _), *_ in zip(*[iter(read_phases(x)[1:])] * 3, strict=True):
+            for (query, _), *_ in questions_of(read_phases(x)[1:]):
                 assert len(tasks.RELATIONS[query[0][1]]) == length
 
 
@@ -410,6 +454,12 @@ def test_sequences_refuse(name, lesson, expected):
 def test_streams_refuse(arguments, expected):
     with pytest.raises(ValueError, match=expected):
         tasks.traversal_task(**{"batch_size": 2, **arguments})
+
+
+@pytest.mark.parametrize("name", ["shortest_path", "inference", "family_tree"])
+def test_no_question_is_refused(name):
+    with pytest.raises(ValueError, match="`queries` must be an integer of at least 1"):
+        stream(name, 2, queries=0)
 
 
 def test_family_trees_refuse_longer_relations():
