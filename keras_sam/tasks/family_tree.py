@@ -76,6 +76,7 @@ def family_tree_sequences(
     rng: Rng,
     lengths: Integers,
     queries: int = QUERIES,
+    guided: bool = False,
     time_steps: int | None = None,
 ) -> Sequences:
     """Makes one family tree with questions for each given length of relations.
@@ -86,19 +87,20 @@ def family_tree_sequences(
 
     Args:
         rng: A `np.random.Generator`, which advances, or an integer seed.
-        lengths: Integers of shape `[batch]`, between 2 and 5: the number of ties in
+        lengths: Integers of shape `[batch]`, between 1 and 5: the number of ties in
             the relations that are asked for.
         queries: Integer, how many questions each family is asked. Defaults to `3`, as
             in the paper; a network learns from fewer families with more.
+        guided: Boolean, see `keras_sam.tasks.inference_sequences`. Defaults to `False`.
         time_steps: Integer, the number of steps of the returned arrays, at least
             44 + 12 queries, which is the default.
 
     Returns:
         A tuple `(inputs, targets, sample_weight)` as of
-        `keras_sam.tasks.traversal_sequences`; one step of each query counts.
+        `keras_sam.tasks.inference_sequences`.
 
     Raises:
-        ValueError: If `lengths` is not a list of integers between 2 and 5, `queries`
+        ValueError: If `lengths` is not a list of integers between 1 and 5, `queries`
             is not a positive integer, or `time_steps` is too small.
 
     Example:
@@ -109,10 +111,10 @@ def family_tree_sequences(
     """
     rng = np.random.default_rng(rng)
     queries = check_positive_integer("queries", queries)
-    lengths = check_sizes("lengths", lengths, minimum=2)
+    lengths = check_sizes("lengths", lengths)
     if lengths.max() > 5:
         raise ValueError(
-            f"Relations have 2 to 5 ties. Received: lengths={lengths.tolist()}"
+            f"Relations have at most 5 ties. Received: lengths={lengths.tolist()}"
         )
     episodes = []
     for length in lengths:
@@ -125,7 +127,7 @@ def family_tree_sequences(
             triples[:, 1] = ties[triples[:, 1]]
             questions = answerable(outgoing(triples), (length, length))
         chosen = rng.integers(len(questions), size=queries)
-        episodes.append(episode(rng, triples, [questions[i] for i in chosen]))
+        episodes.append(episode(rng, triples, [questions[i] for i in chosen], guided))
     return encode_batch(episodes, time_steps)
 
 
@@ -134,6 +136,7 @@ def family_tree_task(
     min_length: int = 2,
     max_length: Size = 4,
     queries: int = QUERIES,
+    guided: bool = False,
     seed: int | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of family trees with questions, ready for `model.fit`.
@@ -144,6 +147,7 @@ def family_tree_task(
         max_length: Integer of at most 5, the most ties in a relation, or a function
             that returns it (see `keras_sam.tasks.copy_task`). Defaults to `4`.
         queries: See `keras_sam.tasks.family_tree_sequences`. Defaults to `3`.
+        guided: See there. Defaults to `False`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
 
@@ -164,7 +168,7 @@ def family_tree_task(
     [(2, 80, 92), (2, 80, 9, 10), (2, 80)]
     """
     return size_stream(
-        partial(family_tree_sequences, queries=queries),
+        partial(family_tree_sequences, queries=queries, guided=guided),
         batch_size,
         {"length": (min_length, max_length)},
         seed,

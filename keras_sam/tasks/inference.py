@@ -1,8 +1,8 @@
 """The inference task: name the node that a relation, a path of edges, leads to.
 
 Edges have the labels 0 .. 9. The labels 10 .. 409 are relations: each stands, once and
-for all, for a sequence of 2 to 5 edges, which the network has to learn from examples. A
-query is (source, relation, open). After ten steps for planning, the answer is one
+for all, for a sequence of 2 to 5 edges, which the network has to learn from examples.
+(The label of an edge may be asked for as well, as a relation of one edge.) A query is (source, relation, open). After ten steps for planning, the answer is one
 triple, (source, relation, destination): the node at the end of those edges. Each graph
 is asked three times. Encoding: `keras_sam.tasks.graph`.
 
@@ -51,6 +51,11 @@ def _make_relations():
 
 
 RELATIONS = _make_relations()
+_EDGES = {**{label: (label,) for label in range(EDGE_LABELS)}, **RELATIONS}
+_OF_LENGTH = {
+    length: [label for label, edges in _EDGES.items() if len(edges) == length]
+    for length in (1, 2, 3, 4, 5)
+}
 
 # The first and the last are the paper's, as is their number; those between are steps
 # from the one to the other, for we have no source of them.
@@ -79,6 +84,7 @@ def inference_sequences(
     rng: Rng,
     lessons: list[Lesson],
     queries: int = QUERIES,
+    guided: bool = False,
     time_steps: int | None = None,
 ) -> Sequences:
     """Makes one inference problem for each given lesson.
@@ -90,16 +96,21 @@ def inference_sequences(
         rng: A `np.random.Generator`, which advances, or an integer seed.
         lessons: List of `keras_sam.tasks.Lesson`, one for each sequence, such as
             members of `keras_sam.tasks.INFERENCE_LESSONS`; `length` is that of the
-            relations, between 2 and 5.
+            relations, between 1 and 5.
         queries: Integer, how many questions each graph is asked. Defaults to `3`, as
             in the paper; a network learns from fewer graphs with more. Those after the
             third are drawn from all that the graph has an answer to.
+        guided: Boolean, whether the planning steps have targets too: the triples of the
+            relation's edges and then the answer, as often as steps are left. Not in
+            the paper: for training, where a network learns a relation from far fewer
+            examples. Defaults to `False`.
         time_steps: Integer, the number of steps of the returned arrays. Defaults to as
             many as the longest sequence has.
 
     Returns:
         A tuple `(inputs, targets, sample_weight)` as of
-        `keras_sam.tasks.traversal_sequences`; one step of each query counts.
+        `keras_sam.tasks.traversal_sequences`; one step of each query counts, or
+        eleven where `guided`.
 
     Raises:
         ValueError: If `lessons` are not such lessons, `queries` is not a positive
@@ -141,21 +152,20 @@ def inference_sequences(
             possible = answerable(outgoing(triples), lesson.length)
             more = rng.integers(len(possible), size=queries - QUERIES)
             answers += [possible[i] for i in more]
-        episodes.append(episode(rng, triples, answers))
+        episodes.append(episode(rng, triples, answers, guided))
     return encode_batch(episodes, time_steps)
 
 
 def _check_relation_lengths(lesson):
-    if lesson.length[0] < 2 or lesson.length[1] > 5:
+    if lesson.length[1] > 5:
         raise ValueError(
-            f"Relations have 2 to 5 edges. Received: length={lesson.length}"
+            f"Relations have at most 5 edges. Received: length={lesson.length}"
         )
 
 
 def _draw_relation(rng, lengths):
-    length = rng.integers(lengths[0], lengths[1] + 1)
-    same = [label for label, edges in RELATIONS.items() if len(edges) == length]
-    return rng.choice(same).item()
+    length = rng.integers(lengths[0], lengths[1] + 1).item()
+    return rng.choice(_OF_LENGTH[length]).item()
 
 
 def _plant(rng, triples, lengths, queries):
@@ -171,7 +181,7 @@ def _plant(rng, triples, lengths, queries):
     for _ in range(queries):
         source = node = rng.choice(list(rows)).item()
         relation = _draw_relation(rng, lengths)
-        for label in RELATIONS[relation]:
+        for label in _EDGES[relation]:
             free = [row for row in rows[node] if row not in fixed]
             named = [row for row in rows[node] if triples[row, 1] == label]
             if named and named[0] in fixed:
@@ -195,25 +205,35 @@ def answerable(edges, lengths):
     The relations have `lengths[0]` to `lengths[1]` edges.
     """
     found = []
-    for relation, labels in RELATIONS.items():
-        if lengths[0] <= len(labels) <= lengths[1]:
+    for length in range(lengths[0], lengths[1] + 1):
+        for relation in _OF_LENGTH[length]:
             for source in edges:
                 node = source
-                for label in labels:
+                for label in _EDGES[relation]:
                     node = edges.get(node, {}).get(label)
                 if node is not None:
                     found.append((source, relation, node))
     return found
 
 
-def episode(rng, triples, answers):
+def episode(rng, triples, answers, guided):
     """The phases of a graph and the questions that `answers` answer."""
-    phases = [description(rng, triples)]
+    phases, edges = [description(rng, triples)], outgoing(triples)
     for answer in answers:
         phases.append(Phase([(*answer[:2], OPEN)]))
-        phases.append(planning())
+        phases.append(planning(_hints(edges, answer) if guided else None))
         phases.append(Phase([(OPEN, OPEN, OPEN)], [answer]))
     return phases
+
+
+def _hints(edges, answer):
+    """The triples of the edges that a relation stands for, and then the answer."""
+    node, relation, _ = answer
+    path = []
+    for label in _EDGES[relation]:
+        path.append((node, label, edges[node][label]))
+        node = edges[node][label]
+    return path + [answer] * (PLANNING_STEPS - len(path))
 
 
 def inference_task(
@@ -221,6 +241,7 @@ def inference_task(
     lesson: Size = 1,
     review: float = 0.1,
     queries: int = QUERIES,
+    guided: bool = False,
     seed: int | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of inference problems, ready for `model.fit`.
@@ -233,6 +254,7 @@ def inference_task(
         review: Fraction of sequences that come from an earlier lesson. Defaults to
             `0.1`, as in the paper.
         queries: See `keras_sam.tasks.inference_sequences`. Defaults to `3`.
+        guided: See there. Defaults to `False`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
 
@@ -258,7 +280,7 @@ def inference_task(
         return most_edges(lesson) + queries * (PLANNING_STEPS + 2)
 
     return lesson_stream(
-        partial(inference_sequences, queries=queries),
+        partial(inference_sequences, queries=queries, guided=guided),
         INFERENCE_LESSONS,
         longest,
         batch_size,
