@@ -112,6 +112,10 @@ def questions_of(phases):
     return list(zip(phases[::3], phases[1::3], phases[2::3], strict=True))
 
 
+def edges_of(relation):
+    return (relation,) if relation < 10 else tasks.RELATIONS[relation]
+
+
 def solve_inference(edges, phases):
     answers = []
     for (query, _), plan, answer in questions_of(phases):
@@ -120,7 +124,7 @@ def solve_inference(edges, phases):
         assert plan == ([(None, None, None)] * 10, False)
         assert answer == ([(None, None, None)], True)
         node = source
-        for edge in tasks.RELATIONS[relation]:
+        for edge in edges_of(relation):
             node = edges[node][edge]
         answers.append((source, relation, node))
     return answers
@@ -415,12 +419,37 @@ def test_family_tree():
             assert relative(person, "brother") == relative(person, "mother", "son")
             assert relative(person, "father", "wife") == relative(person, "mother")
 
-    for length in (2, 3, 4, 5):
+    for length in (1, 2, 3, 4, 5):
         arrays = tasks.family_tree_sequences(0, [length] * 5)
         check(*arrays, solve_inference)
         for x in arrays[0]:
             for (query, _), *_ in questions_of(read_phases(x)[1:]):
-                assert len(tasks.RELATIONS[query[0][1]]) == length
+                assert len(edges_of(query[0][1])) == length
+
+
+def test_hints_are_the_edges_of_a_relation_and_the_answer():
+    lesson = tasks.INFERENCE_LESSONS[8]._replace(length=(1, 4))
+    for task, asked in (("inference", [lesson] * 12), ("family_tree", [1, 2, 3, 4])):
+        plain = sequences(task, 0, asked)
+        x, y, w = sequences(task, 0, asked, guided=True)
+        np.testing.assert_array_equal(x, plain[0])
+        for i in range(len(x)):
+            (description, _), *phases = read_phases(x[i])
+            edges = read_graph(description)
+            planned, answered = np.flatnonzero(w[i]), np.flatnonzero(x[i, :, 91])
+            for (query, _), _, _ in questions_of(phases):
+                ((node, relation, _),) = query
+                path = []
+                for edge in edges_of(relation):
+                    path.append((node, edge, edges[node][edge]))
+                    node = edges[node][edge]
+                answer = (query[0][0], relation, node)
+                # Ten steps for planning, and the answer.
+                targets = [triple(y[i, t]) for t in planned[:11]]
+                assert targets == path + [answer] * (11 - len(path))
+                assert planned[10] == answered[0]
+                planned, answered = planned[11:], answered[1:]
+            assert not len(planned) and not len(answered)
 
 
 @pytest.mark.parametrize(
@@ -431,7 +460,7 @@ def test_family_tree():
         ("traversal", Lesson((5, 3), (1, 2), (1, 1)), "`nodes` must be .* at least 5"),
         ("traversal", Lesson((3, 1001), (1, 2), (1, 1)), "only 1000 labels"),
         ("shortest_path", Lesson((2, 2), (1, 1), (5, 5)), "have no single shortest"),
-        ("inference", Lesson((4, 4), (2, 2), (1, 2)), "2 to 5 edges"),
+        ("inference", Lesson((4, 4), (2, 2), (2, 6)), "at most 5 edges"),
         ("inference", Lesson((15, 15), (11, 11), (2, 2)), "at most 10"),
     ],
 )
@@ -463,7 +492,7 @@ def test_no_question_is_refused(name):
 
 
 def test_family_trees_refuse_longer_relations():
-    with pytest.raises(ValueError, match="2 to 5 ties"):
+    with pytest.raises(ValueError, match="at most 5 ties"):
         tasks.family_tree_sequences(0, [6])
     with pytest.raises(ValueError, match="must be a non-empty list of lessons"):
         tasks.traversal_sequences(0, [])
