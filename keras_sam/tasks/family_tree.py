@@ -82,8 +82,8 @@ def family_tree_sequences(
     """Makes one family tree with questions for each given length of relations.
 
     People get random labels and the eight ties eight of the edge labels 0 .. 9. Each
-    question is a person and a relation of `keras_sam.tasks.RELATIONS` that the family
-    has for this person, both together uniform.
+    question is a person and a relation of `keras_sam.tasks.RELATIONS`, or a tie, that
+    the family has for this person, both together uniform.
 
     Args:
         rng: A `np.random.Generator`, which advances, or an integer seed.

@@ -2,9 +2,10 @@
 
 Edges have the labels 0 .. 9. The labels 10 .. 409 are relations: each stands, once and
 for all, for a sequence of 2 to 5 edges, which the network has to learn from examples.
-(The label of an edge may be asked for as well, as a relation of one edge.) A query is (source, relation, open). After ten steps for planning, the answer is one
-triple, (source, relation, destination): the node at the end of those edges. Each graph
-is asked three times. Encoding: `keras_sam.tasks.graph`.
+(The label of an edge may be asked for as well, as a relation of one edge.) A query is
+(source, relation, open). After ten steps for planning, the answer is one triple,
+(source, relation, destination): the node at the end of those edges. Each graph is asked
+three times. Encoding: `keras_sam.tasks.graph`.
 
 Family trees are such graphs (`family_tree_sequences`): their edges are father, mother,
 son and so on, and relations are those of relatives farther away.
