@@ -115,7 +115,7 @@ def outgoing(triples):
 class Phase(NamedTuple):
     """Steps of a sequence: what is shown, and what is to be answered, if anything.
 
-    `hints` are targets that the inputs do not ask for.
+    `hints` are targets of its first steps that the inputs do not ask for.
     """
 
     shown: list
@@ -152,8 +152,9 @@ def encode_batch(episodes, time_steps=None):
             inputs[i, steps, 91] = phase.answers is not None
             wanted = phase.hints if phase.answers is None else phase.answers
             if wanted is not None:
-                targets[i, steps] = encode(wanted)
-                sample_weight[i, steps] = 1
+                counted = slice(start, start + len(wanted))
+                targets[i, counted] = encode(wanted)
+                sample_weight[i, counted] = 1
             start = steps.stop
     return inputs, targets, sample_weight
 

@@ -101,17 +101,16 @@ def inference_sequences(
         queries: Integer, how many questions each graph is asked. Defaults to `3`, as
             in the paper; a network learns from fewer graphs with more. Those after the
             third are drawn from all that the graph has an answer to.
-        guided: Boolean, whether the planning steps have targets too: the triples of the
-            relation's edges and then the answer, as often as steps are left. Not in
-            the paper: for training, where a network learns a relation from far fewer
-            examples. Defaults to `False`.
+        guided: Boolean, whether the first planning steps have targets too: the triples
+            of the relation's edges. Not in the paper: for training, where a network
+            learns a relation from fewer examples. Defaults to `False`.
         time_steps: Integer, the number of steps of the returned arrays. Defaults to as
             many as the longest sequence has.
 
     Returns:
         A tuple `(inputs, targets, sample_weight)` as of
-        `keras_sam.tasks.traversal_sequences`; one step of each query counts, or
-        eleven where `guided`.
+        `keras_sam.tasks.traversal_sequences`; one step of each query counts,
+        and where `guided` one for each edge of its relation.
 
     Raises:
         ValueError: If `lessons` are not such lessons, `queries` is not a positive
@@ -228,13 +227,13 @@ def episode(rng, triples, answers, guided):
 
 
 def _hints(edges, answer):
-    """The triples of the edges that a relation stands for, and then the answer."""
+    """The triples of the edges that a relation stands for."""
     node, relation, _ = answer
     path = []
     for label in _EDGES[relation]:
         path.append((node, label, edges[node][label]))
         node = edges[node][label]
-    return path + [answer] * (PLANNING_STEPS - len(path))
+    return path
 
 
 def inference_task(
