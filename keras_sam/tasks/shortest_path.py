@@ -62,6 +62,7 @@ def shortest_path_sequences(
     graph: np.ndarray | None = None,
     unique: bool = True,
     queries: int = 1,
+    guided: bool = False,
     time_steps: int | None = None,
 ) -> Sequences:
     """Makes one shortest-path problem for each given lesson.
@@ -81,6 +82,10 @@ def shortest_path_sequences(
         queries: Integer, how many paths are asked for in each graph, one after the
             other. Defaults to `1`, as in the paper; a network learns from fewer
             graphs with more.
+        guided: Boolean, whether the planning steps have targets too: the path from its
+            end to its start, again and again. Not in the paper: for training, where a
+            network learns to search from both ends from fewer graphs. Defaults to
+            `False`.
         time_steps: Integer, the number of steps of the returned arrays. Defaults to as
             many as the longest sequence has.
 
@@ -123,16 +128,17 @@ def shortest_path_sequences(
             )
         phases = [description(rng, triples)]
         for path in paths:
-            phases += question(path)
+            phases += question(path, guided)
         episodes.append(phases)
     return encode_batch(episodes, time_steps)
 
 
-def question(path):
+def question(path, guided):
     """The phases that ask for a path: its query, planning, and its answer."""
+    backward = [path[-1 - step % len(path)] for step in range(PLANNING_STEPS)]
     return (
         Phase([(path[0][0], OPEN, path[-1][2])]),
-        planning(),
+        planning(backward if guided else None),
         Phase([(OPEN, OPEN, OPEN), *path], [*path, TERMINATION]),
     )
 
@@ -173,6 +179,7 @@ def shortest_path_task(
     graph: np.ndarray | None = None,
     unique: bool = True,
     queries: int = 1,
+    guided: bool = False,
     seed: int | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of shortest-path problems, ready for `model.fit`.
@@ -187,6 +194,7 @@ def shortest_path_task(
         graph: See `keras_sam.tasks.shortest_path_sequences`. Defaults to `None`.
         unique: See `keras_sam.tasks.shortest_path_sequences`. Defaults to `True`.
         queries: See there. Defaults to `1`.
+        guided: See there. Defaults to `False`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
 
@@ -213,7 +221,13 @@ def shortest_path_task(
         return most_edges(lesson, graph) + asked
 
     return lesson_stream(
-        partial(shortest_path_sequences, graph=graph, unique=unique, queries=queries),
+        partial(
+            shortest_path_sequences,
+            graph=graph,
+            unique=unique,
+            queries=queries,
+            guided=guided,
+        ),
         SHORTEST_PATH_LESSONS,
         longest,
         batch_size,

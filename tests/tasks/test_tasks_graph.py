@@ -483,6 +483,26 @@ def test_streams_refuse(arguments, expected):
         tasks.traversal_task(**{"batch_size": 2, **arguments})
 
 
+def test_hints_are_the_shortest_path_from_its_end():
+    lesson = tasks.SHORTEST_PATH_LESSONS[5]
+    plain = tasks.shortest_path_sequences(0, [lesson] * 12, queries=2)
+    x, y, w = tasks.shortest_path_sequences(0, [lesson] * 12, queries=2, guided=True)
+    np.testing.assert_array_equal(x, plain[0])
+    answered = plain[2] > 0
+    np.testing.assert_array_equal(y[answered], plain[1][answered])
+    for i in range(len(x)):
+        hinted = np.flatnonzero((w[i] > 0) & ~answered[i])
+        found = [triple(y[i, t]) for t in hinted]
+        expected, steps = [], []
+        starts = np.flatnonzero(x[i, :, 90])[1::3]  # of planning
+        for start, (_, _, (shown, _)) in zip(
+            starts, questions_of(read_phases(x[i])[1:]), strict=True
+        ):
+            expected += (shown[:0:-1] * 10)[:10]
+            steps += range(start, start + 10)
+        assert found == expected and hinted.tolist() == steps
+
+
 @pytest.mark.parametrize("name", ["shortest_path", "inference", "family_tree"])
 def test_no_question_is_refused(name):
     with pytest.raises(ValueError, match="`queries` must be an integer of at least 1"):
