@@ -151,7 +151,8 @@ class SequenceProblem:
         layers.append(keras.layers.Activation(activation, name="outputs"))
         model = keras.Sequential([keras.Input((None, self.channels)), *layers])
         if self.start:
-            load_variables(model, MODELS / self.start)
+            stored = MODELS / self.start
+            load_variables(model, stored if stored.exists() else self.start)
         return model
 
     def results(self, model, recipe, smoke=False):

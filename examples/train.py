@@ -97,6 +97,7 @@ def parse_arguments(options=None):
         metavar="NAME=VALUE",
         help="any argument of the task's stream, as TOML: --stream max_length=30",
     )
+    add("--start", help="a model of saved_models, or a folder, to start from")
     add("--data", type=Path, help="folder of the files of a real data set")
     add("--seed", type=int, default=0)
     add("--output", type=Path, help="default: runs/TASK_CELL_SEED")
@@ -139,6 +140,8 @@ def settings(arguments):
     )
     for given in arguments.layer:
         layer |= given
+    if arguments.start:
+        training["start"] = arguments.start
     if arguments.smoke:
         small = {"units": 16, "memory_slots": 32}
         known = layer_arguments(arguments.cell)

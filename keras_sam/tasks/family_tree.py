@@ -20,6 +20,7 @@ from keras_sam.tasks.inference import (
     EDGE_LABELS,
     QUERIES,
     answerable,
+    check_hints,
     episode,
 )
 from keras_sam.tasks.stream import check_sizes, size_stream
@@ -76,7 +77,7 @@ def family_tree_sequences(
     rng: Rng,
     lengths: Integers,
     queries: int = QUERIES,
-    guided: bool = False,
+    hints: str | None = None,
     time_steps: int | None = None,
 ) -> Sequences:
     """Makes one family tree with questions for each given length of relations.
@@ -91,7 +92,7 @@ def family_tree_sequences(
             the relations that are asked for.
         queries: Integer, how many questions each family is asked. Defaults to `3`, as
             in the paper; a network learns from fewer families with more.
-        guided: Boolean, see `keras_sam.tasks.inference_sequences`. Defaults to `False`.
+        hints: See `keras_sam.tasks.inference_sequences`. Defaults to `None`.
         time_steps: Integer, the number of steps of the returned arrays, at least
             44 + 12 queries, which is the default.
 
@@ -101,7 +102,8 @@ def family_tree_sequences(
 
     Raises:
         ValueError: If `lengths` is not a list of integers between 1 and 5, `queries`
-            is not a positive integer, or `time_steps` is too small.
+            is not a positive integer, `hints` are unknown, or `time_steps` is too
+            small.
 
     Example:
 
@@ -111,6 +113,7 @@ def family_tree_sequences(
     """
     rng = np.random.default_rng(rng)
     queries = check_positive_integer("queries", queries)
+    hints = check_hints(hints)
     lengths = check_sizes("lengths", lengths)
     if lengths.max() > 5:
         raise ValueError(
@@ -127,7 +130,7 @@ def family_tree_sequences(
             triples[:, 1] = ties[triples[:, 1]]
             questions = answerable(outgoing(triples), (length, length))
         chosen = rng.integers(len(questions), size=queries)
-        episodes.append(episode(rng, triples, [questions[i] for i in chosen], guided))
+        episodes.append(episode(rng, triples, [questions[i] for i in chosen], hints))
     return encode_batch(episodes, time_steps)
 
 
@@ -136,7 +139,7 @@ def family_tree_task(
     min_length: int = 2,
     max_length: Size = 4,
     queries: int = QUERIES,
-    guided: bool = False,
+    hints: str | None = None,
     seed: int | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of family trees with questions, ready for `model.fit`.
@@ -147,7 +150,7 @@ def family_tree_task(
         max_length: Integer of at most 5, the most ties in a relation, or a function
             that returns it (see `keras_sam.tasks.copy_task`). Defaults to `4`.
         queries: See `keras_sam.tasks.family_tree_sequences`. Defaults to `3`.
-        guided: See there. Defaults to `False`.
+        hints: See there. Defaults to `None`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
 
@@ -168,7 +171,7 @@ def family_tree_task(
     [(2, 80, 92), (2, 80, 9, 10), (2, 80)]
     """
     return size_stream(
-        partial(family_tree_sequences, queries=queries, guided=guided),
+        partial(family_tree_sequences, queries=queries, hints=hints),
         batch_size,
         {"length": (min_length, max_length)},
         seed,

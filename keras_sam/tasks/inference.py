@@ -85,7 +85,7 @@ def inference_sequences(
     rng: Rng,
     lessons: list[Lesson],
     queries: int = QUERIES,
-    guided: bool = False,
+    hints: str | None = None,
     time_steps: int | None = None,
 ) -> Sequences:
     """Makes one inference problem for each given lesson.
@@ -101,21 +101,22 @@ def inference_sequences(
         queries: Integer, how many questions each graph is asked. Defaults to `3`, as
             in the paper; a network learns from fewer graphs with more. Those after the
             third are drawn from all that the graph has an answer to.
-        guided: Boolean, whether the first planning steps have targets too: the triples
-            of the relation's edges. Not in the paper: for training, where a network
-            learns a relation from fewer examples. Defaults to `False`.
+        hints: What targets the first planning steps have: `"labels"`, the labels of the
+            relation's edges, or `"triples"`, these edges as they are in the graph. Not
+            in the paper: for training, where a network learns a relation from fewer
+            examples. Defaults to `None`: no targets.
         time_steps: Integer, the number of steps of the returned arrays. Defaults to as
             many as the longest sequence has.
 
     Returns:
         A tuple `(inputs, targets, sample_weight)` as of
         `keras_sam.tasks.traversal_sequences`; one step of each query counts,
-        and where `guided` one for each edge of its relation.
+        and with hints one for each edge of its relation.
 
     Raises:
         ValueError: If `lessons` are not such lessons, `queries` is not a positive
-            integer, 1,000 graphs in turn have no room for the relations, or
-            `time_steps` is too small.
+            integer, `hints` are unknown, 1,000 graphs in turn have no room for the
+            relations, or `time_steps` is too small.
 
     Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
 
@@ -130,6 +131,7 @@ def inference_sequences(
     """
     rng = np.random.default_rng(rng)
     queries = check_positive_integer("queries", queries)
+    hints = check_hints(hints)
     episodes = []
     for lesson in check_lessons(lessons):
         _check_relation_lengths(lesson)
@@ -152,7 +154,7 @@ def inference_sequences(
             possible = answerable(outgoing(triples), lesson.length)
             more = rng.integers(len(possible), size=queries - QUERIES)
             answers += [possible[i] for i in more]
-        episodes.append(episode(rng, triples, answers, guided))
+        episodes.append(episode(rng, triples, answers, hints))
     return encode_batch(episodes, time_steps)
 
 
@@ -216,24 +218,34 @@ def answerable(edges, lengths):
     return found
 
 
-def episode(rng, triples, answers, guided):
+def episode(rng, triples, answers, hints):
     """The phases of a graph and the questions that `answers` answer."""
     phases, edges = [description(rng, triples)], outgoing(triples)
     for answer in answers:
         phases.append(Phase([(*answer[:2], OPEN)]))
-        phases.append(planning(_hints(edges, answer) if guided else None))
+        phases.append(planning(_hints(edges, answer, hints)))
         phases.append(Phase([(OPEN, OPEN, OPEN)], [answer]))
     return phases
 
 
-def _hints(edges, answer):
-    """The triples of the edges that a relation stands for."""
+def check_hints(hints):
+    if hints not in (None, "labels", "triples"):
+        raise ValueError(
+            f'`hints` must be "labels", "triples" or None. Received: hints={hints!r}'
+        )
+    return hints
+
+
+def _hints(edges, answer, kind):
+    """The edges that a relation stands for, or their labels alone."""
     node, relation, _ = answer
     path = []
     for label in _EDGES[relation]:
         path.append((node, label, edges[node][label]))
         node = edges[node][label]
-    return path
+    if kind == "labels":
+        return [(OPEN, label, OPEN) for _, label, _ in path]
+    return path if kind == "triples" else None
 
 
 def inference_task(
@@ -241,7 +253,7 @@ def inference_task(
     lesson: Size = 1,
     review: float = 0.1,
     queries: int = QUERIES,
-    guided: bool = False,
+    hints: str | None = None,
     seed: int | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of inference problems, ready for `model.fit`.
@@ -254,7 +266,7 @@ def inference_task(
         review: Fraction of sequences that come from an earlier lesson. Defaults to
             `0.1`, as in the paper.
         queries: See `keras_sam.tasks.inference_sequences`. Defaults to `3`.
-        guided: See there. Defaults to `False`.
+        hints: See there. Defaults to `None`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
 
@@ -280,7 +292,7 @@ def inference_task(
         return most_edges(lesson) + queries * (PLANNING_STEPS + 2)
 
     return lesson_stream(
-        partial(inference_sequences, queries=queries, guided=guided),
+        partial(inference_sequences, queries=queries, hints=hints),
         INFERENCE_LESSONS,
         longest,
         batch_size,

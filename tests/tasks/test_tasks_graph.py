@@ -431,8 +431,16 @@ def test_hints_are_the_edges_of_a_relation():
     lesson = tasks.INFERENCE_LESSONS[8]._replace(length=(1, 4))
     for task, asked in (("inference", [lesson] * 12), ("family_tree", [1, 2, 3, 4])):
         plain = sequences(task, 0, asked)
-        x, y, w = sequences(task, 0, asked, guided=True)
+        x, y, w = sequences(task, 0, asked, hints="triples")
+        labels = sequences(task, 0, asked, hints="labels")
         np.testing.assert_array_equal(x, plain[0])
+        np.testing.assert_array_equal(x, labels[0])
+        np.testing.assert_array_equal(w, labels[2])
+        # The same, but of the edges the label alone.
+        hinted = (w > 0) & (plain[2] == 0)
+        np.testing.assert_array_equal(labels[1][:, :, 3:6], y[:, :, 3:6])
+        np.testing.assert_array_equal(labels[1][~hinted], y[~hinted])
+        assert not labels[1][hinted][:, [0, 1, 2, 6, 7, 8]].any()
         for i in range(len(x)):
             (description, _), *phases = read_phases(x[i])
             edges, expected = read_graph(description), {}
@@ -507,6 +515,12 @@ def test_hints_are_the_shortest_path_from_its_end():
 def test_no_question_is_refused(name):
     with pytest.raises(ValueError, match="`queries` must be an integer of at least 1"):
         stream(name, 2, queries=0)
+
+
+@pytest.mark.parametrize("name", ["inference", "family_tree"])
+def test_unknown_hints_are_refused(name):
+    with pytest.raises(ValueError, match='must be "labels", "triples" or None'):
+        stream(name, 2, hints=True)
 
 
 def test_family_trees_refuse_longer_relations():
