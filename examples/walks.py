@@ -27,16 +27,10 @@ def walks(model, inputs, length, batch_size=16):
         A number from 0 to 1.
     """
     inputs = inputs.copy()
-    graphs, nodes, destinations, starts = [], [], [], []
-    for sequence in inputs:
-        # The phases: description, query, planning, answer.
-        query, _, answer = np.flatnonzero(sequence[:, 90])
-        graphs.append(outgoing(triples(sequence[:query])))
-        source, _, destination = triples(sequence[query : query + 1])[0].tolist()
-        nodes.append(source)
-        destinations.append(destination)
-        starts.append(answer)
-        sequence[answer:, :90] = 0.0  # The right path is not shown.
+    questions = zip(*map(question, inputs), strict=True)
+    graphs, nodes, destinations, starts = map(list, questions)
+    for sequence, start in zip(inputs, starts, strict=True):
+        sequence[start:, :90] = 0.0  # The right path is not shown.
     for step in range(length):
         outputs = model.predict(inputs, batch_size=batch_size, verbose=0)
         for i, (graph, start) in enumerate(zip(graphs, starts, strict=True)):
@@ -49,6 +43,19 @@ def walks(model, inputs, length, batch_size=16):
             nodes[i] = chosen[2]
             inputs[i, start + step + 1, :90] = encode([chosen]).ravel()
     return float(np.mean(np.array(nodes) == destinations))
+
+
+def question(sequence):
+    """What inputs `[time, 92]` with one query ask.
+
+    Returns:
+        The graph as of `keras_sam.tasks.graph.outgoing`, the path's source, its
+        destination, and the first step of the answer.
+    """
+    # The phases: description, query, planning, answer.
+    query, _, answer = np.flatnonzero(sequence[:, 90])
+    source, _, destination = triples(sequence[query : query + 1])[0].tolist()
+    return outgoing(triples(sequence[:query])), source, destination, answer
 
 
 def triples(steps):
