@@ -77,7 +77,7 @@ def family_tree_sequences(
     rng: Rng,
     lengths: Integers,
     queries: int = QUERIES,
-    hints: str | None = None,
+    hints: str = "none",
     time_steps: int | None = None,
 ) -> Sequences:
     """Makes one family tree with questions for each given length of relations.
@@ -92,7 +92,7 @@ def family_tree_sequences(
             the relations that are asked for.
         queries: Integer, how many questions each family is asked. Defaults to `3`, as
             in the paper; a network learns from fewer families with more.
-        hints: See `keras_sam.tasks.inference_sequences`. Defaults to `None`.
+        hints: See `keras_sam.tasks.inference_sequences`. Defaults to `"none"`.
         time_steps: Integer, the number of steps of the returned arrays, at least
             44 + 12 queries, which is the default.
 
@@ -139,7 +139,7 @@ def family_tree_task(
     min_length: int = 2,
     max_length: Size = 4,
     queries: int = QUERIES,
-    hints: str | None = None,
+    hints: str = "none",
     seed: int | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of family trees with questions, ready for `model.fit`.
@@ -150,7 +150,7 @@ def family_tree_task(
         max_length: Integer of at most 5, the most ties in a relation, or a function
             that returns it (see `keras_sam.tasks.copy_task`). Defaults to `4`.
         queries: See `keras_sam.tasks.family_tree_sequences`. Defaults to `3`.
-        hints: See there. Defaults to `None`.
+        hints: See there. Defaults to `"none"`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
 

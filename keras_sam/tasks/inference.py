@@ -85,7 +85,7 @@ def inference_sequences(
     rng: Rng,
     lessons: list[Lesson],
     queries: int = QUERIES,
-    hints: str | None = None,
+    hints: str = "none",
     time_steps: int | None = None,
 ) -> Sequences:
     """Makes one inference problem for each given lesson.
@@ -101,10 +101,10 @@ def inference_sequences(
         queries: Integer, how many questions each graph is asked. Defaults to `3`, as
             in the paper; a network learns from fewer graphs with more. Those after the
             third are drawn from all that the graph has an answer to.
-        hints: What targets the first planning steps have: `"labels"`, the labels of the
-            relation's edges, or `"triples"`, these edges as they are in the graph. Not
-            in the paper: for training, where a network learns a relation from fewer
-            examples. Defaults to `None`: no targets.
+        hints: What targets the first planning steps have: `"none"`, `"labels"`, the
+            labels of the relation's edges, or `"triples"`, these edges as they are in
+            the graph. Not in the paper: for training, where a network learns a relation
+            from fewer examples. Defaults to `"none"`.
         time_steps: Integer, the number of steps of the returned arrays. Defaults to as
             many as the longest sequence has.
 
@@ -229,9 +229,9 @@ def episode(rng, triples, answers, hints):
 
 
 def check_hints(hints):
-    if hints not in (None, "labels", "triples"):
+    if hints not in ("none", "labels", "triples"):
         raise ValueError(
-            f'`hints` must be "labels", "triples" or None. Received: hints={hints!r}'
+            f'`hints` must be "none", "labels" or "triples". Received: hints={hints!r}'
         )
     return hints
 
@@ -253,7 +253,7 @@ def inference_task(
     lesson: Size = 1,
     review: float = 0.1,
     queries: int = QUERIES,
-    hints: str | None = None,
+    hints: str = "none",
     seed: int | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of inference problems, ready for `model.fit`.
@@ -266,7 +266,7 @@ def inference_task(
         review: Fraction of sequences that come from an earlier lesson. Defaults to
             `0.1`, as in the paper.
         queries: See `keras_sam.tasks.inference_sequences`. Defaults to `3`.
-        hints: See there. Defaults to `None`.
+        hints: See there. Defaults to `"none"`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
 
