@@ -562,6 +562,26 @@ def test_the_underground_is_asked_for_paths_of_the_length(import_example):
         np.testing.assert_allclose(result["loss"], np.mean(costs), rtol=1e-5)
 
 
+def test_a_training_starts_from_a_stored_model(import_example):
+    training = import_example("training")
+    train = import_example("train")
+    arguments = train.parse_arguments(["--task", "family_tree", "--cell", "sdnc"])
+    recipe = training.read_recipe(arguments.recipe, "sdnc", **train.settings(arguments))
+    assert recipe["training"]["start"] == "traversal_sdnc"
+    model = train.SequenceProblem(recipe, 0).make_model("sdnc", recipe["layer"])
+    stored = keras_sam.models.load("traversal_sdnc")
+    # But for the seeds of random generators.
+    for one, other in zip(model.weights, stored.weights, strict=True):
+        if "seed_generator" not in one.path:
+            np.testing.assert_array_equal(one, other)
+    # Another cell starts from nothing, and --start names another model.
+    sam = training.read_recipe(arguments.recipe, "sam")
+    assert "start" not in sam["training"]
+    options = ["--task", "family_tree", "--start", "copy_sdnc"]
+    arguments = train.parse_arguments(options)
+    assert train.settings(arguments)["training"] == {"start": "copy_sdnc"}
+
+
 def test_walks_are_right_where_they_are_shortest(import_example):
     walks = import_example("walks").walks
     lesson = keras_sam.tasks.Lesson((8, 8), (2, 3), (3, 3))
