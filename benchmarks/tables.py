@@ -653,6 +653,29 @@ def traversal():
     return markdown(["graph", "steps", "right"], rows)
 
 
+def graphs_broken_off():
+    """How far the trainings of the other graph tasks came, beside walks and the DNC."""
+    walks = stored("graph_baseline")
+    paths, families = stored("shortest_path_sdnc"), stored("family_tree_sdnc")
+
+    def trained(run):
+        last = run["curve"][-1]
+        share = f"{last['validation_sequence_accuracy']:.1%}"
+        return f"{run['training_sequences']:,}", minutes(run), share
+
+    rows = [["shortest path, lesson 1", *trained(paths), f"{walks['lesson']['1']:.1%}"]]
+    rows[0].append("")
+    for length in ("2", "3", "4"):
+        walked = f"{walks['underground'][length]:.1%}"
+        of_paper = "55.3%" if length == "4" else ""
+        name = f"shortest path, Underground, {length} steps"
+        rows.append([name, "", "", "", walked, of_paper])
+    rows.append(["family trees, 2 to 4 ties", *trained(families), "", ""])
+    rows.append(["family trees, 4 ties", "", "", "", "", "81.8%"])
+    columns = ["questions", "graphs seen", "minutes", "right", "walker", "DNC"]
+    return markdown(columns, rows)
+
+
 def omniglot():
     """Right labels of unseen characters by how often they came before."""
     paths = [MODELS / "omniglot_sam" / "results.json"]
@@ -959,6 +982,7 @@ TABLES = {
         mqar_long,
         formal_languages,
         traversal,
+        graphs_broken_off,
     )
 }
 

@@ -6,7 +6,8 @@ import itertools
 import keras
 import numpy as np
 import tensorflow as tf
-from training import export, layer_class, writing_shut
+from training import MODELS, export, layer_class, load_variables, writing_shut
+from walks import walks
 
 import keras_sam
 
@@ -44,6 +45,8 @@ class SequenceProblem:
         self.batch_size = recipe["training"]["batch_size"]
         self.seed = seed
         self.positions = recipe.get("positions", False)
+        # A trained model of the same sizes, whose weights the training starts from.
+        self.start = recipe["training"].get("start")
         self.sizes = {}
         self.curriculum = None
         if "curriculum" in recipe:
@@ -146,7 +149,11 @@ class SequenceProblem:
             layers.append(keras.layers.Reshape((-1, *self.target_shape)))
         activation = "softmax" if self.is_classes else "sigmoid"
         layers.append(keras.layers.Activation(activation, name="outputs"))
-        return keras.Sequential([keras.Input((None, self.channels)), *layers])
+        model = keras.Sequential([keras.Input((None, self.channels)), *layers])
+        if self.start:
+            stored = MODELS / self.start
+            load_variables(model, stored if stored.exists() else self.start)
+        return model
 
     def results(self, model, recipe, smoke=False):
         """What the recipe asks to be tested, for results.json."""
@@ -232,7 +239,8 @@ def evaluate_underground(model, problem, recipe, steps, smoke=False):
     """The same on London's Underground, with other labels for each sequence.
 
     The recipe's table `underground` names the lengths of the paths, and perhaps
-    `memory_slots`.
+    `memory_slots`. Of shortest paths also `walks`, the share of right `walks` between
+    any two stations at the distance.
     """
     make = getattr(keras_sam.tasks, f"{recipe['task']}_sequences")
     settings, sequences = recipe["underground"], steps * problem.batch_size
@@ -241,9 +249,8 @@ def evaluate_underground(model, problem, recipe, steps, smoke=False):
     for length in settings["length"][: 1 if smoke else None]:
         # Of a given graph, the lesson's lengths alone matter.
         lesson = keras_sam.tasks.Lesson((43, 43), (1, 10), (length, length))
-        *data, weights = make(
-            problem.seed, [lesson] * sequences, keras_sam.tasks.underground()
-        )
+        asked = problem.seed, [lesson] * sequences, keras_sam.tasks.underground()
+        *data, weights = make(*asked)
         results[f"length {length}"] = model.evaluate(
             *data,
             sample_weight=weights,
@@ -251,6 +258,10 @@ def evaluate_underground(model, problem, recipe, steps, smoke=False):
             return_dict=True,
             verbose=0,
         )
+        if recipe["task"] == "shortest_path":
+            inputs = make(*asked, unique=False)[0]
+            share = walks(model, inputs, length, problem.batch_size)
+            results[f"length {length}"]["walks"] = share
     return results
 
 

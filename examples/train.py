@@ -11,7 +11,8 @@ in a recipe, examples/recipes/TASK.toml unless --recipe names another: its table
 `layer` and `training`, and in them a table for one cell alone; `stream` has the task's
 sizes, `evaluation` those that differ where it is not trained, `curriculum` the
 callback, `test` and `underground` what is tested in the end; with `positions = true`
-the inputs have features of their position. Options override it.
+the inputs have features of their position, and `start` in `training` names a model of
+saved_models whose weights the training starts from. Options override it.
 
 When the same command is given again, an interrupted run goes on after its last whole
 epoch and ends as it would have ended without the interruption. Another seed, recipe,
@@ -96,6 +97,7 @@ def parse_arguments(options=None):
         metavar="NAME=VALUE",
         help="any argument of the task's stream, as TOML: --stream max_length=30",
     )
+    add("--start", help="a model of saved_models, or a folder, to start from")
     add("--data", type=Path, help="folder of the files of a real data set")
     add("--seed", type=int, default=0)
     add("--output", type=Path, help="default: runs/TASK_CELL_SEED")
@@ -138,11 +140,14 @@ def settings(arguments):
     )
     for given in arguments.layer:
         layer |= given
+    if arguments.start:
+        training["start"] = arguments.start
     if arguments.smoke:
         small = {"units": 16, "memory_slots": 32}
         known = layer_arguments(arguments.cell)
         layer |= {name: size for name, size in small.items() if name in known}
-        training |= {"batch_size": 2, "epochs": 2, "steps_per_epoch": 5}
+        # None: a trained model is of other sizes.
+        training |= {"batch_size": 2, "epochs": 2, "steps_per_epoch": 5, "start": None}
     tables = {"layer": layer, "training": training}
     stream = {
         name: value for given in arguments.stream for name, value in given.items()

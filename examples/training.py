@@ -40,6 +40,7 @@ sys.exit(0 if same else 1)
 
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
+MODELS = Path(__file__).resolve().parents[1] / "saved_models"
 
 
 def read_recipe(path, cell, **overrides):

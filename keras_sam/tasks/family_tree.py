@@ -8,15 +8,19 @@ Reference: Graves et al. 2016 (https://doi.org/10.1038/nature20101), which tests
 network that has learned the inference task on one family tree of 54 edges.
 """
 
+from functools import partial
+
 import numpy as np
 import tensorflow as tf
 
+from keras_sam.arguments import check_positive_integer
 from keras_sam.options import Integers, Rng, Sequences, Size
 from keras_sam.tasks.graph import LABELS, encode_batch, outgoing
 from keras_sam.tasks.inference import (
     EDGE_LABELS,
     QUERIES,
-    RELATIONS,
+    answerable,
+    check_hints,
     episode,
 )
 from keras_sam.tasks.stream import check_sizes, size_stream
@@ -70,28 +74,36 @@ def family_tree():
 
 
 def family_tree_sequences(
-    rng: Rng, lengths: Integers, time_steps: int | None = None
+    rng: Rng,
+    lengths: Integers,
+    queries: int = QUERIES,
+    hints: str = "none",
+    time_steps: int | None = None,
 ) -> Sequences:
-    """Makes one family tree with three questions for each given length of relations.
+    """Makes one family tree with questions for each given length of relations.
 
     People get random labels and the eight ties eight of the edge labels 0 .. 9. Each
-    question is a person and a relation of `keras_sam.tasks.RELATIONS` that the family
-    has for this person, both together uniform.
+    question is a person and a relation of `keras_sam.tasks.RELATIONS`, or a tie, that
+    the family has for this person, both together uniform.
 
     Args:
         rng: A `np.random.Generator`, which advances, or an integer seed.
-        lengths: Integers of shape `[batch]`, between 2 and 5: the number of ties in
+        lengths: Integers of shape `[batch]`, between 1 and 5: the number of ties in
             the relations that are asked for.
-        time_steps: Integer, the number of steps of the returned arrays, at least 80,
-            which is the default.
+        queries: Integer, how many questions each family is asked. Defaults to `3`, as
+            in the paper; a network learns from fewer families with more.
+        hints: See `keras_sam.tasks.inference_sequences`. Defaults to `"none"`.
+        time_steps: Integer, the number of steps of the returned arrays, at least
+            44 + 12 queries, which is the default.
 
     Returns:
         A tuple `(inputs, targets, sample_weight)` as of
-        `keras_sam.tasks.traversal_sequences`; three steps of each sequence count.
+        `keras_sam.tasks.inference_sequences`.
 
     Raises:
-        ValueError: If `lengths` is not a list of integers between 2 and 5, or
-            `time_steps` is too small.
+        ValueError: If `lengths` is not a list of integers between 1 and 5, `queries`
+            is not a positive integer, `hints` are unknown, or `time_steps` is too
+            small.
 
     Example:
 
@@ -100,10 +112,12 @@ def family_tree_sequences(
     (1, 80, 92)
     """
     rng = np.random.default_rng(rng)
-    lengths = check_sizes("lengths", lengths, minimum=2)
+    queries = check_positive_integer("queries", queries)
+    hints = check_hints(hints)
+    lengths = check_sizes("lengths", lengths)
     if lengths.max() > 5:
         raise ValueError(
-            f"Relations have 2 to 5 ties. Received: lengths={lengths.tolist()}"
+            f"Relations have at most 5 ties. Received: lengths={lengths.tolist()}"
         )
     episodes = []
     for length in lengths:
@@ -114,28 +128,19 @@ def family_tree_sequences(
             ties = rng.choice(EDGE_LABELS, len(TIES), replace=False)
             triples[:, [0, 2]] = people[triples[:, [0, 2]]]
             triples[:, 1] = ties[triples[:, 1]]
-            questions = _questions(outgoing(triples), length)
-        chosen = rng.integers(len(questions), size=QUERIES)
-        episodes.append(episode(rng, triples, [questions[i] for i in chosen]))
+            questions = answerable(outgoing(triples), (length, length))
+        chosen = rng.integers(len(questions), size=queries)
+        episodes.append(episode(rng, triples, [questions[i] for i in chosen], hints))
     return encode_batch(episodes, time_steps)
 
 
-def _questions(edges, length):
-    """All (person, relation, relative) with relations of `length` ties."""
-    found = []
-    for relation, ties in RELATIONS.items():
-        if len(ties) == length:
-            for person in edges:
-                relative = person
-                for tie in ties:
-                    relative = edges.get(relative, {}).get(tie)
-                if relative is not None:
-                    found.append((person, relation, relative))
-    return found
-
-
 def family_tree_task(
-    batch_size: int, min_length: int = 2, max_length: Size = 4, seed: int | None = None
+    batch_size: int,
+    min_length: int = 2,
+    max_length: Size = 4,
+    queries: int = QUERIES,
+    hints: str = "none",
+    seed: int | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of family trees with questions, ready for `model.fit`.
 
@@ -144,12 +149,14 @@ def family_tree_task(
         min_length: Integer, the fewest ties in a relation. Defaults to `2`.
         max_length: Integer of at most 5, the most ties in a relation, or a function
             that returns it (see `keras_sam.tasks.copy_task`). Defaults to `4`.
+        queries: See `keras_sam.tasks.family_tree_sequences`. Defaults to `3`.
+        hints: See there. Defaults to `"none"`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
 
     Returns:
         An infinite `tf.data.Dataset` of `(inputs, targets, sample_weight)`, see
-        `keras_sam.tasks.family_tree_sequences`, of 80 steps.
+        `keras_sam.tasks.family_tree_sequences`, of 80 steps with three queries.
 
     Raises:
         ValueError: If `seed` is negative or not an integer, another argument is not
@@ -164,5 +171,8 @@ def family_tree_task(
     [(2, 80, 92), (2, 80, 9, 10), (2, 80)]
     """
     return size_stream(
-        family_tree_sequences, batch_size, {"length": (min_length, max_length)}, seed
+        partial(family_tree_sequences, queries=queries, hints=hints),
+        batch_size,
+        {"length": (min_length, max_length)},
+        seed,
     )

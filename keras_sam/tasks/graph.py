@@ -113,14 +113,18 @@ def outgoing(triples):
 
 
 class Phase(NamedTuple):
-    """Steps of a sequence: what is shown, and what is to be answered, if anything."""
+    """Steps of a sequence: what is shown, and what is to be answered, if anything.
+
+    `hints` are targets of its first steps that the inputs do not ask for.
+    """
 
     shown: list
     answers: list | None = None
+    hints: list | None = None
 
 
-def planning():
-    return Phase([(OPEN, OPEN, OPEN)] * PLANNING_STEPS)
+def planning(hints=None):
+    return Phase([(OPEN, OPEN, OPEN)] * PLANNING_STEPS, hints=hints)
 
 
 def encode(triples):
@@ -145,10 +149,12 @@ def encode_batch(episodes, time_steps=None):
             steps = slice(start, start + len(phase.shown))
             inputs[i, steps, :90] = encode(phase.shown).reshape(-1, 90)
             inputs[i, start, 90] = start > 0
-            if phase.answers is not None:
-                inputs[i, steps, 91] = 1
-                targets[i, steps] = encode(phase.answers)
-                sample_weight[i, steps] = 1
+            inputs[i, steps, 91] = phase.answers is not None
+            wanted = phase.hints if phase.answers is None else phase.answers
+            if wanted is not None:
+                counted = slice(start, start + len(wanted))
+                targets[i, counted] = encode(wanted)
+                sample_weight[i, counted] = 1
             start = steps.stop
     return inputs, targets, sample_weight
 

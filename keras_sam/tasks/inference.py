@@ -1,10 +1,11 @@
 """The inference task: name the node that a relation, a path of edges, leads to.
 
 Edges have the labels 0 .. 9. The labels 10 .. 409 are relations: each stands, once and
-for all, for a sequence of 2 to 5 edges, which the network has to learn from examples. A
-query is (source, relation, open). After ten steps for planning, the answer is one
-triple, (source, relation, destination): the node at the end of those edges. Each graph
-is asked three times. Encoding: `keras_sam.tasks.graph`.
+for all, for a sequence of 2 to 5 edges, which the network has to learn from examples.
+(The label of an edge may be asked for as well, as a relation of one edge.) A query is
+(source, relation, open). After ten steps for planning, the answer is one triple,
+(source, relation, destination): the node at the end of those edges. Each graph is asked
+three times. Encoding: `keras_sam.tasks.graph`.
 
 Family trees are such graphs (`family_tree_sequences`): their edges are father, mother,
 son and so on, and relations are those of relatives farther away.
@@ -12,9 +13,12 @@ son and so on, and relations are those of relatives farther away.
 Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
 """
 
+from functools import partial
+
 import numpy as np
 import tensorflow as tf
 
+from keras_sam.arguments import check_positive_integer
 from keras_sam.options import Rng, Sequences, Size
 from keras_sam.tasks.graph import (
     OPEN,
@@ -26,6 +30,7 @@ from keras_sam.tasks.graph import (
     encode_batch,
     lesson_stream,
     most_edges,
+    outgoing,
     planning,
     random_graph,
 )
@@ -47,6 +52,11 @@ def _make_relations():
 
 
 RELATIONS = _make_relations()
+_EDGES = {**{label: (label,) for label in range(EDGE_LABELS)}, **RELATIONS}
+_OF_LENGTH = {
+    length: [label for label, edges in _EDGES.items() if len(edges) == length]
+    for length in (1, 2, 3, 4, 5)
+}
 
 # The first and the last are the paper's, as is their number; those between are steps
 # from the one to the other, for we have no source of them.
@@ -72,9 +82,13 @@ INFERENCE_LESSONS = (
 
 
 def inference_sequences(
-    rng: Rng, lessons: list[Lesson], time_steps: int | None = None
+    rng: Rng,
+    lessons: list[Lesson],
+    queries: int = QUERIES,
+    hints: str = "none",
+    time_steps: int | None = None,
 ) -> Sequences:
-    """Makes one inference problem, of three queries, for each given lesson.
+    """Makes one inference problem for each given lesson.
 
     Relations are drawn first, then a graph in which they lead from random nodes to
     some node: edges of a random graph exchange their labels where they must.
@@ -83,16 +97,26 @@ def inference_sequences(
         rng: A `np.random.Generator`, which advances, or an integer seed.
         lessons: List of `keras_sam.tasks.Lesson`, one for each sequence, such as
             members of `keras_sam.tasks.INFERENCE_LESSONS`; `length` is that of the
-            relations, between 2 and 5.
+            relations, between 1 and 5.
+        queries: Integer, how many questions each graph is asked. Defaults to `3`, as
+            in the paper; a network learns from fewer graphs with more. Those after the
+            third are drawn from all that the graph has an answer to.
+        hints: What targets the first planning steps have: `"none"`, `"labels"`, the
+            labels of the relation's edges, or `"triples"`, these edges as they are in
+            the graph. Not in the paper: for training, where a network learns a relation
+            from fewer examples. Defaults to `"none"`.
         time_steps: Integer, the number of steps of the returned arrays. Defaults to as
             many as the longest sequence has.
 
     Returns:
         A tuple `(inputs, targets, sample_weight)` as of
-        `keras_sam.tasks.traversal_sequences`; three steps of each sequence count.
+        `keras_sam.tasks.traversal_sequences`; one step of each query counts,
+        and with hints one for each edge of its relation.
 
     Raises:
-        ValueError: If `lessons` are not such lessons, or `time_steps` is too small.
+        ValueError: If `lessons` are not such lessons, `queries` is not a positive
+            integer, `hints` are unknown, 1,000 graphs in turn have no room for the
+            relations, or `time_steps` is too small.
 
     Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
 
@@ -106,6 +130,8 @@ def inference_sequences(
     array([19, 31, 43])
     """
     rng = np.random.default_rng(rng)
+    queries = check_positive_integer("queries", queries)
+    hints = check_hints(hints)
     episodes = []
     for lesson in check_lessons(lessons):
         _check_relation_lengths(lesson)
@@ -116,7 +142,7 @@ def inference_sequences(
             )
         for _ in range(_TRIES):
             triples = random_graph(rng, lesson.nodes, lesson.degree, EDGE_LABELS)
-            answers = _plant(rng, triples, lesson.length)
+            answers = _plant(rng, triples, lesson.length, min(queries, QUERIES))
             if answers:
                 break
         else:
@@ -124,25 +150,28 @@ def inference_sequences(
                 f"{_TRIES} graphs have no room for {QUERIES} relations. Choose larger "
                 f"graphs. Received: {lesson}"
             )
-        episodes.append(episode(rng, triples, answers))
+        if queries > QUERIES:
+            possible = answerable(outgoing(triples), lesson.length)
+            more = rng.integers(len(possible), size=queries - QUERIES)
+            answers += [possible[i] for i in more]
+        episodes.append(episode(rng, triples, answers, hints))
     return encode_batch(episodes, time_steps)
 
 
 def _check_relation_lengths(lesson):
-    if lesson.length[0] < 2 or lesson.length[1] > 5:
+    if lesson.length[1] > 5:
         raise ValueError(
-            f"Relations have 2 to 5 edges. Received: length={lesson.length}"
+            f"Relations have at most 5 edges. Received: length={lesson.length}"
         )
 
 
 def _draw_relation(rng, lengths):
-    length = rng.integers(lengths[0], lengths[1] + 1)
-    same = [label for label, edges in RELATIONS.items() if len(edges) == length]
-    return rng.choice(same).item()
+    length = rng.integers(lengths[0], lengths[1] + 1).item()
+    return rng.choice(_OF_LENGTH[length]).item()
 
 
-def _plant(rng, triples, lengths):
-    """Relabels edges of `triples` so that three relations lead somewhere.
+def _plant(rng, triples, lengths, queries):
+    """Relabels edges of `triples` so that so many relations lead somewhere.
 
     Returns the triples (source, relation, destination), or `None` where edges that
     relations share would need two labels.
@@ -151,10 +180,10 @@ def _plant(rng, triples, lengths):
     for row, source in enumerate(triples[:, 0].tolist()):
         rows.setdefault(source, []).append(row)
     fixed, answers = set(), []
-    for _ in range(QUERIES):
+    for _ in range(queries):
         source = node = rng.choice(list(rows)).item()
         relation = _draw_relation(rng, lengths)
-        for label in RELATIONS[relation]:
+        for label in _EDGES[relation]:
             free = [row for row in rows[node] if row not in fixed]
             named = [row for row in rows[node] if triples[row, 1] == label]
             if named and named[0] in fixed:
@@ -172,18 +201,60 @@ def _plant(rng, triples, lengths):
     return answers
 
 
-def episode(rng, triples, answers):
+def answerable(edges, lengths):
+    """All triples (source, relation, destination) of a graph, as `outgoing` gives it.
+
+    The relations have `lengths[0]` to `lengths[1]` edges.
+    """
+    found = []
+    for length in range(lengths[0], lengths[1] + 1):
+        for relation in _OF_LENGTH[length]:
+            for source in edges:
+                node = source
+                for label in _EDGES[relation]:
+                    node = edges.get(node, {}).get(label)
+                if node is not None:
+                    found.append((source, relation, node))
+    return found
+
+
+def episode(rng, triples, answers, hints):
     """The phases of a graph and the questions that `answers` answer."""
-    phases = [description(rng, triples)]
+    phases, edges = [description(rng, triples)], outgoing(triples)
     for answer in answers:
         phases.append(Phase([(*answer[:2], OPEN)]))
-        phases.append(planning())
+        phases.append(planning(_hints(edges, answer, hints)))
         phases.append(Phase([(OPEN, OPEN, OPEN)], [answer]))
     return phases
 
 
+def check_hints(hints):
+    if hints not in ("none", "labels", "triples"):
+        raise ValueError(
+            f'`hints` must be "none", "labels" or "triples". Received: hints={hints!r}'
+        )
+    return hints
+
+
+def _hints(edges, answer, kind):
+    """The edges that a relation stands for, or their labels alone."""
+    node, relation, _ = answer
+    path = []
+    for label in _EDGES[relation]:
+        path.append((node, label, edges[node][label]))
+        node = edges[node][label]
+    if kind == "labels":
+        return [(OPEN, label, OPEN) for _, label, _ in path]
+    return path if kind == "triples" else None
+
+
 def inference_task(
-    batch_size: int, lesson: Size = 1, review: float = 0.1, seed: int | None = None
+    batch_size: int,
+    lesson: Size = 1,
+    review: float = 0.1,
+    queries: int = QUERIES,
+    hints: str = "none",
+    seed: int | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of inference problems, ready for `model.fit`.
 
@@ -194,6 +265,8 @@ def inference_task(
             Defaults to `1`.
         review: Fraction of sequences that come from an earlier lesson. Defaults to
             `0.1`, as in the paper.
+        queries: See `keras_sam.tasks.inference_sequences`. Defaults to `3`.
+        hints: See there. Defaults to `"none"`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
 
@@ -202,8 +275,8 @@ def inference_task(
         the longest sequence of the lesson.
 
     Raises:
-        ValueError: If `batch_size`, `lesson` or `seed` is not such an integer, or
-            `review` is not in [0, 1).
+        ValueError: If `batch_size`, `lesson`, `queries` or `seed` is not such an
+            integer, or `review` is not in [0, 1).
 
     Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
 
@@ -213,12 +286,13 @@ def inference_task(
     >>> [tuple(spec.shape) for spec in data.element_spec]
     [(2, 42, 92), (2, 42, 9, 10), (2, 42)]
     """
+    queries = check_positive_integer("queries", queries)
 
     def longest(lesson):
-        return most_edges(lesson) + QUERIES * (PLANNING_STEPS + 2)
+        return most_edges(lesson) + queries * (PLANNING_STEPS + 2)
 
     return lesson_stream(
-        inference_sequences,
+        partial(inference_sequences, queries=queries, hints=hints),
         INFERENCE_LESSONS,
         longest,
         batch_size,

@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
+from keras_sam.arguments import check_positive_integer
 from keras_sam.options import Rng, Sequences, Size
 from keras_sam.tasks.graph import (
     OPEN,
@@ -60,11 +61,13 @@ def shortest_path_sequences(
     lessons: list[Lesson],
     graph: np.ndarray | None = None,
     unique: bool = True,
+    queries: int = 1,
+    guided: bool = False,
     time_steps: int | None = None,
 ) -> Sequences:
     """Makes one shortest-path problem for each given lesson.
 
-    Graphs are drawn until one has two nodes at the distance that was drawn.
+    Graphs are drawn until one has two nodes at each distance that was drawn.
 
     Args:
         rng: A `np.random.Generator`, which advances, or an integer seed.
@@ -76,6 +79,13 @@ def shortest_path_sequences(
             inputs determine the targets? If not, the target is one of them at random
             (the Underground has several rides between most neighbours). Defaults to
             `True`.
+        queries: Integer, how many paths are asked for in each graph, one after the
+            other. Defaults to `1`, as in the paper; a network learns from fewer
+            graphs with more.
+        guided: Boolean, whether the planning steps have targets too: the path from its
+            end to its start, again and again. Not in the paper: for training, where a
+            network learns to search from both ends from fewer graphs. Defaults to
+            `False`.
         time_steps: Integer, the number of steps of the returned arrays. Defaults to as
             many as the longest sequence has.
 
@@ -84,8 +94,9 @@ def shortest_path_sequences(
         `keras_sam.tasks.traversal_sequences`.
 
     Raises:
-        ValueError: If `lessons` are not lessons, `time_steps` is too small, or 1,000
-            graphs in turn have no such pair of nodes.
+        ValueError: If `lessons` are not lessons, `queries` is not a positive integer,
+            `time_steps` is too small, or 1,000 graphs in turn have no such pairs of
+            nodes.
 
     Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
 
@@ -99,29 +110,37 @@ def shortest_path_sequences(
     True
     """
     rng = np.random.default_rng(rng)
+    queries = check_positive_integer("queries", queries)
     episodes = []
     for lesson in check_lessons(lessons):
-        length = rng.integers(lesson.length[0], lesson.length[1] + 1)
+        lengths = rng.integers(lesson.length[0], lesson.length[1] + 1, queries)
         for _ in range(_TRIES):
             triples = draw_graph(rng, lesson, graph)
-            path = _random_shortest_path(rng, outgoing(triples), length, unique)
-            if path:
+            edges = outgoing(triples)
+            paths = [_random_shortest_path(rng, edges, n, unique) for n in lengths]
+            if all(paths):
                 break
         else:
             raise ValueError(
                 f"{_TRIES} graphs have no {'single ' * unique}shortest path of "
-                f"{length} steps. Choose a larger graph or a shorter path. "
+                f"{lengths.tolist()} steps. Choose a larger graph or a shorter path. "
                 f"Received: {lesson}"
             )
-        episodes.append(
-            [
-                description(rng, triples),
-                Phase([(path[0][0], OPEN, path[-1][2])]),
-                planning(),
-                Phase([(OPEN, OPEN, OPEN), *path], [*path, TERMINATION]),
-            ]
-        )
+        phases = [description(rng, triples)]
+        for path in paths:
+            phases += question(path, guided)
+        episodes.append(phases)
     return encode_batch(episodes, time_steps)
+
+
+def question(path, guided):
+    """The phases that ask for a path: its query, planning, and its answer."""
+    backward = [path[-1 - step % len(path)] for step in range(PLANNING_STEPS)]
+    return (
+        Phase([(path[0][0], OPEN, path[-1][2])]),
+        planning(backward if guided else None),
+        Phase([(OPEN, OPEN, OPEN), *path], [*path, TERMINATION]),
+    )
 
 
 def _random_shortest_path(rng, edges, length, unique):
@@ -159,6 +178,8 @@ def shortest_path_task(
     review: float = 0,
     graph: np.ndarray | None = None,
     unique: bool = True,
+    queries: int = 1,
+    guided: bool = False,
     seed: int | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of shortest-path problems, ready for `model.fit`.
@@ -172,6 +193,8 @@ def shortest_path_task(
             as in the paper.
         graph: See `keras_sam.tasks.shortest_path_sequences`. Defaults to `None`.
         unique: See `keras_sam.tasks.shortest_path_sequences`. Defaults to `True`.
+        queries: See there. Defaults to `1`.
+        guided: See there. Defaults to `False`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
 
@@ -180,8 +203,8 @@ def shortest_path_task(
         the longest sequence of the lesson.
 
     Raises:
-        ValueError: If `batch_size`, `lesson` or `seed` is not such an integer, or
-            `review` is not in [0, 1).
+        ValueError: If `batch_size`, `lesson`, `queries` or `seed` is not such an
+            integer, or `review` is not in [0, 1).
 
     Reference: Graves et al. 2016, Methods (https://doi.org/10.1038/nature20101).
 
@@ -191,12 +214,20 @@ def shortest_path_task(
     >>> [tuple(spec.shape) for spec in data.element_spec]
     [(2, 34, 92), (2, 34, 9, 10), (2, 34)]
     """
+    queries = check_positive_integer("queries", queries)
 
     def longest(lesson):
-        return most_edges(lesson, graph) + 1 + PLANNING_STEPS + lesson.length[1] + 1
+        asked = queries * (1 + PLANNING_STEPS + lesson.length[1] + 1)
+        return most_edges(lesson, graph) + asked
 
     return lesson_stream(
-        partial(shortest_path_sequences, graph=graph, unique=unique),
+        partial(
+            shortest_path_sequences,
+            graph=graph,
+            unique=unique,
+            queries=queries,
+            guided=guided,
+        ),
         SHORTEST_PATH_LESSONS,
         longest,
         batch_size,

@@ -6,6 +6,7 @@ from unittest import mock
 
 import figure1
 import formal_languages
+import graph_baseline
 import measuring
 import numpy as np
 import peers
@@ -225,6 +226,18 @@ def test_mqar_long_smoke(tmp_path):
     for row in rows:
         assert row["accuracy"] == 1.0 and row["us_per_token"] > 0
         assert row["attention_state_size"] == 2 * 2 * 64 * row["tokens"]
+
+
+def test_a_walker_looks_one_edge_ahead():
+    # From 0 to 2: by 1, or astray; whoever stands at 1 sees the end.
+    ahead = np.array([[0, 0, 1], [0, 1, 3], [1, 0, 2], [1, 1, 0], [3, 0, 4]])
+    steps = graph_baseline.Lesson((5, 5), (1, 2), (2, 2))
+    rng = np.random.default_rng(0)
+    share = graph_baseline.share_of_walks(rng, steps, 400, graph=ahead)
+    # The pairs at two steps: 0 to 2 and 0 to 4 by one edge of two, 1 to 3 by 0, of two.
+    assert abs(share - 0.5) < 4.5 * 0.5 / np.sqrt(400)
+    near = steps._replace(length=(1, 1))
+    assert graph_baseline.share_of_walks(rng, near, 20, graph=ahead) == 1.0
 
 
 @pytest.mark.slow

@@ -562,6 +562,59 @@ def test_the_underground_is_asked_for_paths_of_the_length(import_example):
         np.testing.assert_allclose(result["loss"], np.mean(costs), rtol=1e-5)
 
 
+def test_a_training_starts_from_a_stored_model(import_example):
+    training = import_example("training")
+    train = import_example("train")
+    arguments = train.parse_arguments(["--task", "family_tree", "--cell", "sdnc"])
+    recipe = training.read_recipe(arguments.recipe, "sdnc", **train.settings(arguments))
+    assert recipe["training"]["start"] == "traversal_sdnc"
+    model = train.SequenceProblem(recipe, 0).make_model("sdnc", recipe["layer"])
+    stored = keras_sam.models.load("traversal_sdnc")
+    # But for the seeds of random generators.
+    for one, other in zip(model.weights, stored.weights, strict=True):
+        if "seed_generator" not in one.path:
+            np.testing.assert_array_equal(one, other)
+    # Another cell starts from nothing, and --start names another model.
+    sam = training.read_recipe(arguments.recipe, "sam")
+    assert "start" not in sam["training"]
+    options = ["--task", "family_tree", "--start", "copy_sdnc"]
+    arguments = train.parse_arguments(options)
+    assert train.settings(arguments)["training"] == {"start": "copy_sdnc"}
+
+
+def test_walks_are_right_where_they_are_shortest(import_example):
+    walks = import_example("walks").walks
+    lesson = keras_sam.tasks.Lesson((8, 8), (2, 3), (3, 3))
+    x, y, weights = keras_sam.tasks.shortest_path_sequences(0, [lesson] * 6)
+    shown = []
+
+    def knowing(inputs, **kwargs):
+        shown.append(inputs.copy())
+        return y
+
+    assert walks(types.SimpleNamespace(predict=knowing), x, length=3) == 1.0
+    # The model sees no step before the step is chosen, and in the end its own choice.
+    assert x[weights > 0, :90].any() and not shown[0][weights > 0, :90].any()
+    last = np.flatnonzero(weights[0])[2]
+    np.testing.assert_array_equal(shown[2][0, : last + 1, :90], x[0, : last + 1, :90])
+
+    def stubborn(inputs, **kwargs):
+        """Of all edges the one least like the right one."""
+        wrong = np.zeros_like(y)
+        wrong[weights > 0] = 1 - y[weights > 0]
+        return wrong
+
+    assert walks(types.SimpleNamespace(predict=stubborn), x, length=3) == 0.0
+    # Any of the shortest paths will do, the Underground has several.
+    x = keras_sam.tasks.shortest_path_sequences(
+        *(0, [lesson._replace(length=(1, 1))] * 4),
+        graph=np.array([[0, 0, 1], [0, 1, 1], [1, 0, 0]]),
+        unique=False,
+    )[0]
+    nothing = types.SimpleNamespace(predict=lambda x, **_: np.ones((4, 99, 9, 10)))
+    assert walks(nothing, x, length=1) == 1.0
+
+
 @pytest.mark.parametrize(
     "layer, options",
     [

@@ -96,25 +96,35 @@ def shortest_paths(edges, source, destination):
 
 
 def solve_shortest_path(edges, phases):
-    (query, _), (plan, answered), (shown, _) = phases
-    assert not answered and plan == [(None, None, None)] * 10
-    ((source, edge, destination),) = query
-    assert edge is None
-    (path,) = shortest_paths(edges, source, destination)
-    assert shown == [(None, None, None), *path], "not the step before"
-    return [*path, END]
+    answers = []
+    for (query, _), (plan, answered), (shown, _) in questions_of(phases):
+        assert not answered and plan == [(None, None, None)] * 10
+        ((source, edge, destination),) = query
+        assert edge is None
+        (path,) = shortest_paths(edges, source, destination)
+        assert shown == [(None, None, None), *path], "not the step before"
+        answers += [*path, END]
+    return answers
+
+
+def questions_of(phases):
+    """In groups of three: query, planning and answer."""
+    return list(zip(phases[::3], phases[1::3], phases[2::3], strict=True))
+
+
+def edges_of(relation):
+    return (relation,) if relation < 10 else tasks.RELATIONS[relation]
 
 
 def solve_inference(edges, phases):
     answers = []
-    assert len(phases) == 9
-    for i in range(0, 9, 3):
-        ((source, relation, destination),), _ = phases[i]
+    for (query, _), plan, answer in questions_of(phases):
+        ((source, relation, destination),) = query
         assert destination is None
-        assert phases[i + 1] == ([(None, None, None)] * 10, False)
-        assert phases[i + 2] == ([(None, None, None)], True)
+        assert plan == ([(None, None, None)] * 10, False)
+        assert answer == ([(None, None, None)], True)
         node = source
-        for edge in tasks.RELATIONS[relation]:
+        for edge in edges_of(relation):
             node = edges[node][edge]
         answers.append((source, relation, node))
     return answers
@@ -161,6 +171,44 @@ def test_a_graph_is_asked_for_several_paths():
     # The stream has room for the longest.
     spec = tasks.traversal_task(2, lesson=7, queries=5).element_spec[0]
     assert spec.shape[1] == 20 * 4 + 5 * (2 * 5 + 1)
+
+
+def test_shortest_paths_and_inference_are_asked_several_times():
+    lesson = tasks.SHORTEST_PATH_LESSONS[5]
+    arrays = tasks.shortest_path_sequences(0, [lesson] * 20, queries=4)
+    check(*arrays, solve_shortest_path)
+    asked = [
+        [(query[0], len(shown) - 1) for (query, _), _, (shown, _) in questions]
+        for questions in (questions_of(read_phases(x)[1:]) for x in arrays[0])
+    ]
+    assert {len(queries) for queries in asked} == {4}
+    assert {length for queries in asked for _, length in queries} == {2, 3, 4}
+    assert np.mean([len(set(queries)) for queries in asked]) > 3.5
+    # The stream has room for the longest.
+    spec = tasks.shortest_path_task(2, lesson=6, queries=4).element_spec[0]
+    assert spec.shape[1] == 15 * 3 + 4 * (1 + 10 + 4 + 1)
+
+    for queries in (1, 3, 8):
+        for lesson in (tasks.INFERENCE_LESSONS[0], tasks.INFERENCE_LESSONS[8]):
+            arrays = tasks.inference_sequences(0, [lesson] * 20, queries=queries)
+            check(*arrays, solve_inference)
+            np.testing.assert_array_equal(arrays[2].sum(1), queries)
+            relations = {
+                query[0][1]
+                for x in arrays[0]
+                for (query, _), *_ in questions_of(read_phases(x)[1:])
+            }
+            assert len(relations) > 10, "few relations are asked for"
+            lengths = {len(tasks.RELATIONS[relation]) for relation in relations}
+            assert lengths == set(range(lesson.length[0], lesson.length[1] + 1))
+    spec = tasks.inference_task(2, queries=8).element_spec[0]
+    assert spec.shape[1] == 3 * 2 + 8 * 12
+
+    arrays = tasks.family_tree_sequences(0, [2, 4], queries=8)
+    check(*arrays, solve_inference)
+    np.testing.assert_array_equal(arrays[2].sum(1), 8)
+    spec = tasks.family_tree_task(2, queries=8).element_spec[0]
+    assert spec.shape[1] == 44 + 8 * 12
 
 
 @every_task
@@ -371,12 +419,43 @@ def test_family_tree():
             assert relative(person, "brother") == relative(person, "mother", "son")
             assert relative(person, "father", "wife") == relative(person, "mother")
 
-    for length in (2, 3, 4, 5):
+    for length in (1, 2, 3, 4, 5):
         arrays = tasks.family_tree_sequences(0, [length] * 5)
         check(*arrays, solve_inference)
         for x in arrays[0]:
-            for (query, _), *_ in zip(*[iter(read_phases(x)[1:])] * 3, strict=True):
-                assert len(tasks.RELATIONS[query[0][1]]) == length
+            for (query, _), *_ in questions_of(read_phases(x)[1:]):
+                assert len(edges_of(query[0][1])) == length
+
+
+def test_hints_are_the_edges_of_a_relation():
+    lesson = tasks.INFERENCE_LESSONS[8]._replace(length=(1, 4))
+    for task, asked in (("inference", [lesson] * 12), ("family_tree", [1, 2, 3, 4])):
+        plain = sequences(task, 0, asked)
+        x, y, w = sequences(task, 0, asked, hints="triples")
+        labels = sequences(task, 0, asked, hints="labels")
+        np.testing.assert_array_equal(x, plain[0])
+        np.testing.assert_array_equal(x, labels[0])
+        np.testing.assert_array_equal(w, labels[2])
+        # The same, but of the edges the label alone.
+        hinted = (w > 0) & (plain[2] == 0)
+        np.testing.assert_array_equal(labels[1][:, :, 3:6], y[:, :, 3:6])
+        np.testing.assert_array_equal(labels[1][~hinted], y[~hinted])
+        assert not labels[1][hinted][:, [0, 1, 2, 6, 7, 8]].any()
+        for i in range(len(x)):
+            (description, _), *phases = read_phases(x[i])
+            edges, expected = read_graph(description), {}
+            # The first steps of planning: each second of the phases that begin here.
+            starts = np.flatnonzero(x[i, :, 90])[1::3]
+            questions = questions_of(phases)
+            for start, ((query, _), _, _) in zip(starts, questions, strict=True):
+                ((source, relation, _),) = query
+                node = source
+                for step, edge in enumerate(edges_of(relation)):
+                    expected[start + step] = (node, edge, edges[node][edge])
+                    node = edges[node][edge]
+                expected[start + 10] = (source, relation, node)
+            found = {t: triple(y[i, t]) for t in np.flatnonzero(w[i]).tolist()}
+            assert found == expected
 
 
 @pytest.mark.parametrize(
@@ -387,7 +466,7 @@ def test_family_tree():
         ("traversal", Lesson((5, 3), (1, 2), (1, 1)), "`nodes` must be .* at least 5"),
         ("traversal", Lesson((3, 1001), (1, 2), (1, 1)), "only 1000 labels"),
         ("shortest_path", Lesson((2, 2), (1, 1), (5, 5)), "have no single shortest"),
-        ("inference", Lesson((4, 4), (2, 2), (1, 2)), "2 to 5 edges"),
+        ("inference", Lesson((4, 4), (2, 2), (2, 6)), "at most 5 edges"),
         ("inference", Lesson((15, 15), (11, 11), (2, 2)), "at most 10"),
     ],
 )
@@ -412,8 +491,40 @@ def test_streams_refuse(arguments, expected):
         tasks.traversal_task(**{"batch_size": 2, **arguments})
 
 
+def test_hints_are_the_shortest_path_from_its_end():
+    lesson = tasks.SHORTEST_PATH_LESSONS[5]
+    plain = tasks.shortest_path_sequences(0, [lesson] * 12, queries=2)
+    x, y, w = tasks.shortest_path_sequences(0, [lesson] * 12, queries=2, guided=True)
+    np.testing.assert_array_equal(x, plain[0])
+    answered = plain[2] > 0
+    np.testing.assert_array_equal(y[answered], plain[1][answered])
+    for i in range(len(x)):
+        hinted = np.flatnonzero((w[i] > 0) & ~answered[i])
+        found = [triple(y[i, t]) for t in hinted]
+        expected, steps = [], []
+        starts = np.flatnonzero(x[i, :, 90])[1::3]  # of planning
+        for start, (_, _, (shown, _)) in zip(
+            starts, questions_of(read_phases(x[i])[1:]), strict=True
+        ):
+            expected += (shown[:0:-1] * 10)[:10]
+            steps += range(start, start + 10)
+        assert found == expected and hinted.tolist() == steps
+
+
+@pytest.mark.parametrize("name", ["shortest_path", "inference", "family_tree"])
+def test_no_question_is_refused(name):
+    with pytest.raises(ValueError, match="`queries` must be an integer of at least 1"):
+        stream(name, 2, queries=0)
+
+
+@pytest.mark.parametrize("name", ["inference", "family_tree"])
+def test_unknown_hints_are_refused(name):
+    with pytest.raises(ValueError, match='must be "none", "labels" or "triples"'):
+        stream(name, 2, hints=True)
+
+
 def test_family_trees_refuse_longer_relations():
-    with pytest.raises(ValueError, match="2 to 5 ties"):
+    with pytest.raises(ValueError, match="at most 5 ties"):
         tasks.family_tree_sequences(0, [6])
     with pytest.raises(ValueError, match="must be a non-empty list of lessons"):
         tasks.traversal_sequences(0, [])
