@@ -35,6 +35,7 @@ DOCUMENTS = (
     PAGES / "guides" / "embeddings.md",
     PAGES / "guides" / "serving.md",
     PAGES / "guides" / "training.md",
+    PAGES / "guides" / "troubleshooting.md",
     PAGES / "results" / "benchmarks.md",
     PAGES / "results" / "copy.md",
     PAGES / "results" / "formal-languages.md",
@@ -929,6 +930,28 @@ def layers():
     return markdown(columns, rows) + f"\n```bash\n{code}```\n"
 
 
+def first_call():
+    """The first call of each length, by the round and by what XLA has on disk."""
+    processes = stored("first_call").get("first_call", {}).get("processes", [])
+    found = {(each["round"], each["cache"]): each["rows"] for each in processes}
+    rows = [
+        [
+            f"{row['length']}",
+            f"{part['round']}",
+            *(number(each["processor_seconds"]) for each in (row, full)),
+            number(full["processor_seconds"] / row["processor_seconds"]),
+            *(number(each["tracing_seconds"]) for each in (row, full)),
+            *(number(each["first_seconds"]) for each in (row, full)),
+        ]
+        for part in processes
+        if part["cache"] == "none" and (part["round"], "full") in found
+        for row, full in zip(part["rows"], found[part["round"], "full"], strict=True)
+    ]
+    columns = ["steps", "round", "no cache", "full cache", "ratio"]
+    columns += ["traced", "traced, full cache", "wall clock", "wall clock, full cache"]
+    return markdown(columns, rows)
+
+
 def span(limits):
     low, high = limits
     return f"{low}" if low == high else f"{low} to {high}"
@@ -953,6 +976,7 @@ TABLES = {
         extrapolated,
         found,
         found_by_scann,
+        first_call,
         task_error,
         learning_long,
         strengths,

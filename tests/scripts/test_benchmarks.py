@@ -285,6 +285,22 @@ def test_workers_smoke(tmp_path):
 
 
 @pytest.mark.slow
+def test_first_call_smoke(tmp_path):
+    output = tmp_path / "first_call.json"
+    run_script("benchmarks/first_call.py", "--smoke", "--output", output)
+    filled, none, full = json.loads(output.read_text())["first_call"]["processes"]
+    assert [each["cache"] for each in (filled, none, full)] == [
+        "filled",
+        "none",
+        "full",
+    ]
+    for process in (filled, none, full):
+        (row,) = process["rows"]
+        assert 0 < row["tracing_seconds"] < row["first_seconds"]
+        assert row["gradient_norm"] == none["rows"][0]["gradient_norm"]
+
+
+@pytest.mark.slow
 def test_strengths_smoke(tmp_path):
     output = tmp_path / "results.json"
     run_script("benchmarks/strengths.py", "--smoke", "--output", output)
