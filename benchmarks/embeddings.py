@@ -185,7 +185,7 @@ def measure_served(paths, lookup, options):
             answers = [whole(inputs=tf.constant(each))["outputs"] for each in inputs]
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             questions = serving.write_questions(folder, inputs, answers)
-            url = stack.enter_context(serving.running_server(path))
+            url, _ = stack.enter_context(serving.running_server(path))
             servers[name] = url, questions
             serving.load(1, url, questions, 2.0)  # warm
         for _ in range(options.rounds):

@@ -1,8 +1,9 @@
 """What serving costs: a server under load, and a frozen memory of a million words.
 
     pip install -e ".[dev]"                         # locust
-    python benchmarks/serving.py                    # both, some minutes
-    python benchmarks/serving.py --parts load
+    python benchmarks/serving.py                    # all, some minutes
+    python benchmarks/serving.py --parts load --before 705b18e --rounds 3
+    python benchmarks/serving.py --parts growth
     python benchmarks/serving.py --parts frozen --words 1024,1048576
     python benchmarks/serving.py --parts frozen --layer sdnc
 
@@ -11,12 +12,15 @@ examples/serve.py with saved_models/copy_ntm, and are all answers right? Each cl
 (of locust, benchmarks/locustfile.py) sends sequences of the copy task, one after the
 other; each answer is compared with the SavedModel's own. Expected: throughput grows
 until the cores are busy, then the waiting time grows with the clients; no answer is
-wrong.
+wrong. With `--before` the servers of other commits are asked in turn.
 
-Question 2 (`frozen`): what do the first request, a later one and 100 at the same time
+Question 2 (`growth`): does the server's memory grow with 10,000 requests? Expected: no.
+
+Question 3 (`frozen`): what do the first request, a later one and 100 at the same time
 cost from a frozen memory, in seconds and in resident memory? Expected: with LSH hardly
 more for 2^20 words than for 2^10; far less than 100 copies of the memory for 100
-requests.
+requests. The programs of XLA (`compiled`) answer the same requests in turn with
+TensorFlow's graph, and both are compared with the layer that goes on from the memory.
 """
 
 import argparse
@@ -42,6 +46,8 @@ from measuring import resident_mib
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "saved_models" / "copy_ntm"
 FEATURES = 8
+# So many requests to a frozen memory are compared with the layer's own answers.
+COMPARED = 10
 
 
 def parse_arguments():
@@ -49,14 +55,19 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--parts", default="load,frozen")
+    add("--parts", default="load,growth,frozen")
     add("--clients", default="1,8,64")
     add(
         "--seconds", type=float, default=10.0, help="of load for each number of clients"
     )
+    add("--rounds", type=int, default=1, help="of load; the best of them counts")
+    add("--before", default="", help="commits whose servers are measured beside")
+    add("--packages", default="", help="a folder with more packages, for this server")
+    add("--requests", type=int, default=10_000, help="of the part growth")
     add("--words", default="1024,1048576")
     add("--index", default="lsh")
     add("--layer", default="sam", choices=("sam", "sdnc"))
+    add("--layers", default="sam,sdnc", help="of the part programs")
     add("--steps", type=int, default=20, help="of a request to the frozen memory")
     add("--output", type=Path, default=ROOT / "benchmarks/results/serving.json")
     add("--one-frozen", help=argparse.SUPPRESS)  # in a process of its own
@@ -120,30 +131,93 @@ def load(clients, url, questions, seconds):
 
 
 def measure_load(arguments):
+    """Each number of clients, and each server in turn, so often; the best counts."""
     sequences = copy_sequences(100)
     expected = expected_answers(sequences)
-    results = []
-    with running_server(MODEL) as url, tempfile.TemporaryDirectory() as folder:
+    clients, rows = [*map(int, arguments.clients.split(","))], {}
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         questions = write_questions(folder, sequences, expected)
-        load(1, url, questions, 2.0)  # warm
-        for clients in map(int, arguments.clients.split(",")):
-            results.append(load(clients, url, questions, arguments.seconds))
-            print(results[-1], flush=True)
-    return results
+        servers = {"now": stack.enter_context(this_server(arguments))}
+        for commit in filter(None, arguments.before.split(",")):
+            examples = examples_of(commit, f"{folder}/{commit}")
+            servers[commit] = stack.enter_context(running_server(MODEL, examples))
+        for url, _ in servers.values():
+            load(1, url, questions, arguments.seconds)  # warm
+        for count in clients * arguments.rounds:
+            for name, (url, process) in servers.items():
+                before = processor_seconds(process)
+                row = load(count, url, questions, arguments.seconds)
+                spent = processor_seconds(process) - before
+                row["server_milliseconds_each"] = round(
+                    1e3 * spent / row["requests"], 2
+                )
+                rows.setdefault((name, count), []).append(row)
+                print(name, row, flush=True)
+    return [
+        {
+            "server": name,
+            **max(them, key=lambda row: row["requests_per_second"]),
+            "failed_or_wrong": sum(row["failed_or_wrong"] for row in them),
+            "server_milliseconds_each": min(
+                row["server_milliseconds_each"] for row in them
+            ),
+        }
+        for (name, _), them in rows.items()
+    ]
+
+
+def measure_growth(arguments):
+    """The server's memory before and after thousands of requests of 8 clients."""
+    sequences = copy_sequences(100)
+    expected = expected_answers(sequences)
+    with this_server(arguments) as (url, process), tempfile.TemporaryDirectory() as f:
+        questions = write_questions(f, sequences, expected)
+        load(8, url, questions, arguments.seconds)  # threads, buffers, sizes
+        done, failed, mib = 0, 0, [(0, round(resident_mib(process), 1))]
+        while done < arguments.requests:
+            row = load(8, url, questions, arguments.seconds)
+            done, failed = done + row["requests"], failed + row["failed_or_wrong"]
+            mib.append((done, round(resident_mib(process), 1)))
+            print(mib[-1], flush=True)
+    return {"mib_after_requests": mib, "requests": done, "failed_or_wrong": failed}
+
+
+def examples_of(commit, folder):
+    """The examples as a commit had them, in a folder."""
+    Path(folder).mkdir()
+    archive = subprocess.run(
+        ["git", "archive", commit, "examples"], cwd=ROOT, stdout=-1, check=True
+    )
+    subprocess.run(["tar", "x", "-C", folder], input=archive.stdout, check=True)
+    return Path(folder) / "examples"
+
+
+def processor_seconds(process):
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def this_server(arguments):
+    return running_server(MODEL, packages=arguments.packages)
 
 
 @contextlib.contextmanager
-def running_server(model):
-    """The address of a model, of which examples/serve.py serves the latest version."""
+def running_server(model, examples=ROOT / "examples", packages=""):
+    """The address of a model, whose latest version serve.py serves, and the process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/v1/models/{model.name}"
-    command = [sys.executable, ROOT / "examples/serve.py", model, "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=-3)
+    command = [sys.executable, examples / "serve.py", model, "--port", str(port)]
+    path = [os.environ.get("PYTHONPATH", ""), packages]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+    server = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=-3, env=environment
+    )
     try:
         wait_for(url, server)
-        yield url
+        yield url, server.pid
     finally:
         server.terminate()
         server.wait()
@@ -171,7 +245,13 @@ def wait_for(url, server):
 # Frozen memory.
 
 
-def write_frozen(folder, words, index, kind):
+def frozen_requests(steps):
+    """Inputs `[100, 1, steps, features]`."""
+    rng = np.random.default_rng(1)
+    return rng.normal(size=(100, 1, steps, FEATURES)).astype("float32")
+
+
+def write_frozen(folder, words, index, kind, requests):
     """A SavedModel with a frozen memory of random words; its size and the seconds."""
     import keras
 
@@ -201,9 +281,18 @@ def write_frozen(folder, words, index, kind):
     size = sum(np.prod(each.shape) for each in shared) * 4 / 2**20
     start = time.perf_counter()
     keras_sam.export_saved_model(
-        model, folder, memory=memory, index=index, streaming=False
+        model,
+        folder,
+        memory=memory,
+        index=index,
+        streaming=False,
+        jit_compile=index != "scann",
     )
-    return size, time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    if index != "scann":  # else the layer finds words by another index
+        answers = [layer(each, initial_state=memory["memory"]) for each in requests]
+        np.save(f"{folder}/answers.npy", answers)
+    return size, seconds
 
 
 def measure_one_frozen(folder, steps):
@@ -212,18 +301,29 @@ def measure_one_frozen(folder, steps):
         import scann  # noqa: F401  ScaNN's operations, if the model has them
     start = time.perf_counter()
     model = tf.saved_model.load(folder)
-    whole = model.signatures["serving_default"]
     loaded = time.perf_counter() - start
-    rng = np.random.default_rng(1)
-    requests = rng.normal(size=(100, 1, steps, FEATURES)).astype("float32")
+    requests = frozen_requests(steps)
 
-    def answer(inputs):
-        start = time.perf_counter()
-        outputs = whole(inputs=tf.constant(inputs))["outputs"].numpy()
-        return outputs, time.perf_counter() - start
+    def answer(inputs, name="serving_default"):
+        start = time.perf_counter(), time.process_time()
+        outputs = model.signatures[name](inputs=tf.constant(inputs))["outputs"].numpy()
+        spent = time.perf_counter() - start[0], time.process_time() - start[1]
+        return outputs, spent
 
-    _, first = answer(requests[0])
-    alone, times = zip(*map(answer, requests), strict=True)
+    _, (first, _) = answer(requests[0])
+    names = ["serving_default"]
+    if "compiled" in model.signatures:
+        names.append("compiled")
+        answer(requests[0], "compiled")
+    # In turn, so that both have the same machine.
+    made = [[answer(inputs, name) for name in names] for inputs in requests]
+    expected = Path(folder).parent / "answers.npy"
+    expected = np.load(expected) if expected.exists() else []
+    results = {
+        name: of_signature([each[i] for each in made], expected)
+        for i, name in enumerate(names)
+    }
+    alone = [outputs for (outputs, _), *_ in made]
     before, most = resident_mib(), []
     with ThreadPoolExecutor(101) as pool:
         start = time.perf_counter()
@@ -238,7 +338,8 @@ def measure_one_frozen(folder, steps):
             {
                 "seconds_to_load": round(loaded, 2),
                 "milliseconds_first_request": round(1e3 * first, 1),
-                "milliseconds_median": round(1e3 * np.median(times), 1),
+                "milliseconds_median": results[names[0]]["milliseconds_median"],
+                "signatures": results,
                 "milliseconds_per_request_of_100_at_once": round(10 * elapsed, 1),
                 "mib_peak": round(peak_mib()),
                 "mib_resident_one_at_a_time": round(before),
@@ -252,6 +353,22 @@ def measure_one_frozen(folder, steps):
     )
 
 
+def of_signature(answers, expected):
+    """Times, and how far the first answers are from those of the layer."""
+    outputs, times = zip(*answers, strict=True)
+    row = {
+        "milliseconds_median": np.median(times, axis=0)[0],
+        "milliseconds_least": np.min(times, axis=0)[0],
+        "processor_milliseconds_median": np.median(times, axis=0)[1],
+        "processor_milliseconds_least": np.min(times, axis=0)[1],
+    }
+    row = {name: round(1e3 * seconds, 2) for name, seconds in row.items()}
+    if len(expected):
+        apart = np.abs(expected - np.array(outputs[: len(expected)]))
+        row["most_apart_from_predict"] = float(f"{np.max(apart):.1e}")
+    return row
+
+
 def peak_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
@@ -261,7 +378,11 @@ def measure_frozen(arguments):
     for words in map(int, arguments.words.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             size, seconds = write_frozen(
-                folder, words, arguments.index, arguments.layer
+                folder,
+                words,
+                arguments.index,
+                arguments.layer,
+                frozen_requests(arguments.steps)[:COMPARED],
             )
             done = subprocess.run(
                 [sys.executable, __file__, "--one-frozen", f"{folder}/1"]
@@ -284,6 +405,61 @@ def measure_frozen(arguments):
     return results
 
 
+def measure_programs(arguments):
+    """Programs of XLA beside TensorFlow's graph, for both layers."""
+    rows = []
+    for layer in arguments.layers.split(","):
+        arguments.layer = layer
+        rows += measure_frozen(arguments)
+    return rows
+
+
+# Streams.
+
+
+def measure_streams(arguments):
+    """A chunk of 50 steps by `step`, its states carried, and as a whole sequence."""
+    import keras
+
+    import keras_sam
+
+    options = {"memory_slots": 65536, "output_size": 8, "return_sequences": True}
+    layer = keras_sam.SAM(100, **options, jit_compile=False, name="memory")
+    model = keras.Sequential([keras.Input((None, FEATURES)), layer])
+    memory = {"memory": layer.get_initial_state(1)}
+    inputs = np.random.default_rng(1).normal(size=(1, 50, FEATURES))
+    inputs, results = tf.constant(inputs, "float32"), {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, given in (("carried as a whole", None), ("frozen", memory)):
+            path = keras_sam.export_saved_model(model, folder, memory=given)
+            signatures = tf.saved_model.load(path).signatures
+            states = dict(signatures["initial_state"](batch_size=tf.constant(1)))
+            results[name] = of_stream(signatures, inputs, states)
+            print(name, results[name], flush=True)
+    return results
+
+
+def of_stream(signatures, inputs, states):
+    """Processor time, the least of several calls in turn."""
+    whole, step = signatures["serving_default"], signatures["step"]
+    times, size = [], 0
+    for _ in range(8):
+        start = time.process_time()
+        expected = whole(inputs=inputs)["outputs"].numpy()
+        middle = time.process_time()
+        after = dict(step(inputs=inputs, **states))
+        got = after.pop("outputs").numpy()
+        times.append((middle - start, time.process_time() - middle))
+        np.testing.assert_allclose(got, expected, atol=1e-4)
+        size = sum(each.numpy().nbytes for each in after.values())
+    of_whole, of_step = 1e3 * np.min(times, axis=0)
+    return {
+        "milliseconds_whole": round(of_whole, 2),
+        "milliseconds_step": round(of_step, 2),
+        "mib_of_the_states": round(size / 2**20, 3),
+    }
+
+
 def main():
     arguments = parse_arguments()
     if arguments.one_frozen:
@@ -292,7 +468,13 @@ def main():
     if arguments.output.exists():
         results = json.loads(arguments.output.read_text())
     for part in arguments.parts.split(","):
-        measure = {"load": measure_load, "frozen": measure_frozen}[part]
+        measure = {
+            "load": measure_load,
+            "growth": measure_growth,
+            "streams": measure_streams,
+            "frozen": measure_frozen,
+            "programs": measure_programs,
+        }[part]
         name = part
         if part == "frozen":
             kind = "" if arguments.layer == "sam" else f"_{arguments.layer}"

@@ -342,6 +342,25 @@ def frozen():
     return markdown(columns, rows)
 
 
+def frozen_programs():
+    """A frozen memory in TensorFlow's graph and by programs of XLA."""
+    rows = []
+    for each in stored("serving")["programs"]:
+        graph, xla = (
+            each["signatures"][name]["processor_milliseconds_median"]
+            for name in ("serving_default", "compiled")
+        )
+        rows.append(
+            [
+                each["layer"].upper(),
+                f"{each['words']:,}",
+                *(number(value) for value in (graph, xla, graph / xla)),
+            ]
+        )
+    columns = ["layer", "words", "`serving_default`, ms", "`compiled`, ms", "ratio"]
+    return markdown(columns, rows)
+
+
 def load_of_server():
     rows = [
         [
@@ -982,6 +1001,7 @@ TABLES = {
         strengths,
         frozen,
         load_of_server,
+        frozen_programs,
         attacks_on_server,
         embeddings_found,
         embeddings_of_two_models,

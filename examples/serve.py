@@ -39,18 +39,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
-import fastapi
 import uvicorn
-from fastapi.responses import Response
 from server.connections import limited_protocol
 from server.errors import RequestError
 from server.looks import Looks
-from server.page import add_page
+from server.page import page_routes
 from server.servable import Servable
 from server.sessions import Sessions
 from server.workers import Workers, alone
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Route
 
 MIB = 2**20
 # The bytes of a request whose JSON is read at once, in less than a millisecond.
@@ -111,12 +112,6 @@ def make_app(
     servable = Servable(folder, max_batch, max_work, half // threads, compiled_steps)
     workers = Workers(threads)
     sessions = Sessions(servable, workers.run, session_seconds, max_sessions, half)
-    app = fastapi.FastAPI(
-        title=f"{name}, version {servable.version}",
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-    )
     model, version = f"/v1/models/{name}", f"/versions/{servable.version}"
 
     async def read(request, check=lambda body: body):
@@ -135,23 +130,17 @@ def make_app(
         function = alone(functools.partial(parse, check=check))
         return await workers.run(client_of(request), 0.0, function, body)
 
-    @app.get(model)
-    @app.get(model + version)
-    async def state():
+    async def state(request):
         status = {"error_code": "OK", "error_message": ""}
         one = {"version": str(servable.version), "state": "AVAILABLE", "status": status}
         return reply(200, json.dumps({"model_version_status": [one]}))
 
-    @app.get(model + "/metadata")
-    @app.get(model + version + "/metadata")
-    async def metadata():
+    async def metadata(request):
         spec = {"name": name, "version": str(servable.version)}
         content = {"model_spec": spec, "metadata": servable.metadata()}
         return reply(200, json.dumps(content))
 
-    @app.post(model + ":predict")
-    @app.post(model + version + ":predict")
-    async def predict(request: fastapi.Request):
+    async def predict(request):
         question = await read(request, servable.read)
         making = workers.run(
             client_of(request),
@@ -162,43 +151,30 @@ def make_app(
         )
         return await answer(request, making)
 
-    @app.post(model + "/sessions")
-    async def start(request: fastapi.Request):
+    async def start(request):
         body = await read(request)
         return await answer(request, sessions.start(client_of(request), body))
 
-    @app.post(model + "/sessions/{number}:step")
-    async def step(number: str, request: fastapi.Request):
+    async def step(request):
         body = await read(request)
         if "inputs" not in body:
             raise RequestError(400, "Missing 'inputs' key")
-        moved = sessions.step(client_of(request), number, body["inputs"])
+        moved = sessions.step(
+            client_of(request), request.path_params["number"], body["inputs"]
+        )
         return await answer(request, moved)
 
-    @app.delete(model + "/sessions/{number}")
-    async def end(number: str):
-        return reply(200, sessions.end(number))
+    async def end(request):
+        return reply(200, sessions.end(request.path_params["number"]))
 
-    if page:
-        looks = Looks(folder.resolve().parent)
-
-        async def look(request, kind):
-            body = await read(request)
-            return await answer(request, looks.look(client_of(request), kind, body))
-
-        add_page(app, look)
-
-    @app.exception_handler(RequestError)
     async def told(request, error):
         # Who sends them in a flood has to wait: others have their turn.
         await asyncio.sleep(error_seconds)
         return reply(error.status, json.dumps({"error": str(error)}))
 
-    @app.exception_handler(ClientDisconnect)
     async def gone(request, error):
         return reply(400, "")  # to nobody
 
-    @app.exception_handler(HTTPException)
     async def unknown(request, error):
         await asyncio.sleep(error_seconds)
         what = f"{request.method} {request.url.path}"
@@ -208,7 +184,26 @@ def make_app(
             message = f"Malformed request: {what}"
         return reply(error.status_code, json.dumps({"error": message}))
 
-    return app
+    session = model + "/sessions/{number}"
+    routes = [
+        Route(f"{model}:predict", predict, methods=["POST"]),
+        Route(f"{model}{version}:predict", predict, methods=["POST"]),
+        Route(f"{session}:step", step, methods=["POST"]),
+        Route(f"{model}/sessions", start, methods=["POST"]),
+        Route(session, end, methods=["DELETE"]),
+        *(Route(model + of, state) for of in ("", version)),
+        *(Route(f"{model}{of}/metadata", metadata) for of in ("", version)),
+    ]
+    if page:
+        looks = Looks(folder.resolve().parent)
+
+        async def look(request, kind):
+            body = await read(request)
+            return await answer(request, looks.look(client_of(request), kind, body))
+
+        routes += page_routes(look)
+    told_of = {RequestError: told, ClientDisconnect: gone, HTTPException: unknown}
+    return Starlette(routes=routes, exception_handlers=told_of)
 
 
 async def answer(request, making):
@@ -254,6 +249,7 @@ def main():
         ws="none",
         timeout_graceful_shutdown=LAST_SECONDS,
         log_level="info",
+        access_log=False,  # A line for each request takes as long as reading one.
     )
     # Not after the calls that still run: their clients have been sent away.
     os._exit(0)

@@ -5,8 +5,56 @@ import collections
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+# Of the first line and the headers of a request.
+MOST_HEAD = 2**16
 
-def limited_protocol(seconds, most):
+
+class PlainProtocol(H11Protocol):
+    """In Python alone, which has a limit for the head."""
+
+    def has_whole_request(self):
+        return self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
+
+
+PROTOCOLS = [PlainProtocol]
+
+try:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+except ImportError:  # It is faster, and has to be built on some machines.
+    pass
+else:
+
+    class FastProtocol(HttpToolsProtocol):
+        """Reads requests in C, and bounds the head."""
+
+        _in_head, _head_bytes, _whole = True, 0, False
+
+        def has_whole_request(self):
+            return self._whole
+
+        def data_received(self, data):
+            if self._in_head:
+                self._head_bytes += len(data)
+            super().data_received(data)
+            if self._in_head and self._head_bytes > MOST_HEAD:
+                self.transport.abort()
+
+        def on_message_begin(self):
+            self._in_head, self._head_bytes, self._whole = True, 0, False
+            super().on_message_begin()
+
+        def on_headers_complete(self):
+            self._in_head = False
+            super().on_headers_complete()
+
+        def on_message_complete(self):
+            self._whole = True
+            super().on_message_complete()
+
+    PROTOCOLS.append(FastProtocol)
+
+
+def limited_protocol(seconds, most, base=PROTOCOLS[-1]):
     """The class of connections that uvicorn is to use.
 
     A client has so many seconds to send a request, and again to take its answer. Then
@@ -15,10 +63,11 @@ def limited_protocol(seconds, most):
     Args:
         seconds: Number.
         most: Integer, the connections of an address at the same time.
+        base: One of `PROTOCOLS`. Defaults to the fastest that is installed.
     """
     of_address = collections.Counter()
 
-    class LimitedProtocol(H11Protocol):
+    class LimitedProtocol(base):
         _timer = None
 
         def connection_made(self, transport):
@@ -39,8 +88,8 @@ def limited_protocol(seconds, most):
 
         def data_received(self, data):
             super().data_received(data)
-            if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
-                # The request is here as a whole: now the server is to answer.
+            if self.has_whole_request():
+                # Now the server is to answer.
                 self._stop_timer()
             elif self._timer is None:
                 self._start_timer()

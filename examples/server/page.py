@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from fastapi.responses import Response
+from starlette.responses import Response
+from starlette.routing import Route
 
 STATIC = Path(__file__).with_name("static")
 FILES = {
@@ -19,28 +20,33 @@ HEADERS = {
 }
 
 
-def add_page(app, look):
-    """Adds the page to the server.
+def page_routes(look):
+    """The routes of the page, for the server.
 
     Args:
-        app: The application.
         look: Takes a request and what it asks for, `"models"`, `"stories"` or
             `"runs"`, and returns the response.
+
+    Returns:
+        List of `starlette.routing.Route`.
     """
 
-    def add_file(address, content, kind):
+    def file_route(address, content, kind):
         async def file(request):
             return Response(content, media_type=kind, headers=HEADERS)
 
-        app.add_route(address, file)
+        return Route(address, file)
 
-    def add_look(kind):
+    def look_route(kind):
         async def answer(request):
             return await look(request, kind)
 
-        app.add_route(f"/page/{kind}", answer, methods=["POST"])
+        return Route(f"/page/{kind}", answer, methods=["POST"])
 
-    for address, (name, kind) in FILES.items():
-        add_file(address, (STATIC / name).read_bytes(), kind)
-    for kind in ("models", "stories", "runs"):
-        add_look(kind)
+    return [
+        *(
+            file_route(address, (STATIC / name).read_bytes(), kind)
+            for address, (name, kind) in FILES.items()
+        ),
+        *map(look_route, ("models", "stories", "runs")),
+    ]

@@ -3,11 +3,12 @@
 import asyncio
 import collections
 import functools
+import json
 import secrets
 import time
 
 from .errors import RequestError
-from .servable import as_json, as_lists, first
+from .servable import first, outputs_as_json
 from .workers import alone
 
 
@@ -73,7 +74,7 @@ class Sessions:
             self._starting -= 1
         number = secrets.token_urlsafe(16)
         self._by_id[number] = Session(states, size)
-        return as_json({"session": number})
+        return json.dumps({"session": number})
 
     async def step(self, client, number, inputs):
         self._expire()
@@ -121,16 +122,13 @@ class Sessions:
     def _step(self, question, fields):
         results = dict(self._servable.call(question))
         states = {name: results.pop(name) for name in fields}
-        outputs = as_lists(results)
-        return states, as_json(
-            {"outputs": outputs if len(outputs) > 1 else first(outputs)}
-        )
+        return states, f'{{"outputs": {outputs_as_json(results)}}}'
 
     def end(self, number):
         self._expire()
         self._get(number)
         self._bytes -= self._by_id.pop(number).bytes
-        return as_json({})
+        return json.dumps({})
 
     def _get(self, number):
         if number not in self._by_id:

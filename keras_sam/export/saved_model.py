@@ -122,7 +122,8 @@ def export_saved_model(
             model is loaded. Defaults to the layer's own index.
         jit_compile: Boolean, whether to write `compiled`. TensorFlow Serving runs it if
             started with `--xla_cpu_compilation_enabled`, and TensorFlow in Python as it
-            is. Not for a `memory` that is frozen. Defaults to `False`.
+            is. A frozen memory that is searched by ScaNN cannot be compiled. Defaults
+            to `False`.
 
     Returns:
         The folder of the version, a string. It appears when it is complete: a server

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import uvicorn
-from fastapi.testclient import TestClient
 from running import ROOT, run_script
+from starlette.testclient import TestClient
 
 import keras_sam
 
@@ -351,7 +351,7 @@ def test_a_request_has_a_limit_in_steps(serve):
         assert client.post(f"{session}:step", json=body).is_success
 
 
-def test_the_pages_of_fastapi_are_not_served(client):
+def test_pages_of_the_framework_are_not_served(client):
     for path in ("/docs", "/redoc", "/openapi.json"):
         assert client.get(path).status_code == 404
 
@@ -541,14 +541,16 @@ def test_knows_the_operations_of_scann():
 
 
 @pytest.mark.parametrize("whole_before", [False, True])
+@pytest.mark.parametrize("protocol", [0, -1])  # -1 is faster, where it is installed.
 @pytest.mark.parametrize(
     "half",
     [b"POST /v1/mod", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"],
 )
-def test_half_a_request_is_not_waited_for(half, whole_before, serve):
+def test_half_a_request_is_not_waited_for(half, protocol, whole_before, serve):
     async def main():
-        protocol = serve.limited_protocol(seconds=0.2, most=2)
-        config = uvicorn.Config(serve.make_app(COPY_NTM), port=0, http=protocol)
+        base = sys.modules["server.connections"].PROTOCOLS[protocol]
+        limited = serve.limited_protocol(seconds=0.2, most=2, base=base)
+        config = uvicorn.Config(serve.make_app(COPY_NTM), port=0, http=limited)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
         while not server.started:
@@ -572,6 +574,43 @@ def test_half_a_request_is_not_waited_for(half, whole_before, serve):
         await serving
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("protocol", [0, -1])
+def test_headers_without_end_are_not_kept(protocol, serve):
+    base = sys.modules["server.connections"].PROTOCOLS[protocol]
+
+    async def main():
+        limited = serve.limited_protocol(seconds=60, most=2, base=base)
+        config = uvicorn.Config(serve.make_app(COPY_NTM), port=0, http=limited)
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        address = server.servers[0].sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 2**15)
+        async with asyncio.timeout(20):
+            with contextlib.suppress(ConnectionResetError):
+                assert b" 200 " not in await reader.read()
+        server.should_exit = True
+        await serving
+
+    asyncio.run(main())
+
+
+def test_numbers_of_an_answer_are_those_of_the_model(serve):
+    servable = sys.modules["server.servable"]
+    rng = np.random.default_rng(0)
+    for dtype in ("float32", "float64"):
+        numbers = rng.normal(size=(2, 3, 4)) * 10.0 ** rng.integers(-30, 30, (2, 3, 4))
+        numbers = numbers.astype(dtype)
+        got = np.array(json.loads(servable.array_as_json(numbers)), dtype)
+        np.testing.assert_array_equal(got, numbers)
+    assert servable.array_as_json(np.arange(3)) == "[0, 1, 2]"
+    assert servable.array_as_json(np.float32(0.5)) == "0.5"
+    with pytest.raises(servable.RequestError, match="not finite"):
+        servable.array_as_json(np.array([np.inf]))
 
 
 def test_attacks_are_survived(tmp_path):
