@@ -805,6 +805,49 @@ def babi():
     return markdown(columns, [*rows, ["mean", *means]])
 
 
+# Wrong answers of DMN+, a model a task, in percent: Xiong et al. 2016.
+DMN_PLUS = {1: 0.0, 2: 0.3, 3: 1.1, 15: 0.0, 16: 45.3, 17: 4.2}
+# Wrong answers of D-NTMs with a GRU to all 20 tasks: Gulcehre et al. 2016.
+D_NTM = {
+    (1, "soft"): 29.5,
+    (3, "soft"): 24.2,
+    (1, "discrete"): 27.9,
+    (3, "discrete"): 21.8,
+}
+
+
+def babi_dynamic_memory():
+    """Wrong answers of DynamicMemory to six tasks of bAbI, beside those of DMN+."""
+    runs = map(load, sorted(RESULTS.glob("babi_dynamic_memory_*.json")))
+    ours = {task: e for run in runs for task, e in run["test"]["errors"].items()}
+    rows = [
+        [task, f"{ours[str(task)]:.1%}", f"{paper:.1f}%"]
+        for task, paper in DMN_PLUS.items()
+        if str(task) in ours
+    ]
+    return markdown(["task", "DynamicMemory", "DMN+ (Xiong et al.)"], rows)
+
+
+def babi_dntm():
+    """Wrong answers of four D-NTMs to six tasks of bAbI, and to 20 in the paper."""
+    runs = {}
+    for run in map(load, sorted(RESULTS.glob("babi_dntm_*.json"))):
+        layer = run["recipe"]["layer"]
+        runs[layer["reads_per_step"], layer["addressing"]] = run["test"]
+    rows = [
+        [
+            f"{kind[0]}, {kind[1]}",
+            *(f"{runs[kind]['errors'][str(task)]:.1%}" for task in DMN_PLUS),
+            f"{runs[kind]['error']:.1%}",
+            f"{paper:.1f}%",
+        ]
+        for kind, paper in D_NTM.items()
+        if kind in runs
+    ]
+    columns = ["reads, addressing", *(f"task {task}" for task in DMN_PLUS)]
+    return markdown([*columns, "mean", "paper, mean of 20 tasks"], rows)
+
+
 def span(limits):
     low, high = limits
     return f"{low}" if low == high else f"{low} to {high}"
@@ -852,6 +895,8 @@ TABLES = {
         omniglot,
         omniglot_classes,
         babi,
+        babi_dynamic_memory,
+        babi_dntm,
         mqar,
         mqar_long,
         formal_languages,
