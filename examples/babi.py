@@ -252,7 +252,8 @@ def make_model(cell, layer, embedding, vocabulary):
     else:
         kind = layer_class(cell)
         memory = kind(**layer, return_sequences=True, name="memory")
-    think = keras_sam.ThinkSteps(memory, max(steps.values()), name="think_steps")
+    most = max(1, *steps.values())  # A layer that takes none has a number for it.
+    think = keras_sam.ThinkSteps(memory, most, name="think_steps")
     outputs = think(features, counts)
     return keras.Model(words, keras.layers.Dense(len(vocabulary.answers))(outputs))
 

@@ -153,8 +153,13 @@ class QuestionsProblem(BabiProblem):
     def _remembered(self, facts, question, layer):
         """The memory of a question, and the question, as Xiong et al. have it."""
         dropout = keras.layers.Dropout(self._embedding["dropout"])
+        # Vectors of variance 1, as in the paper's section 6: a gate sees products.
         embed = keras_sam.SentenceEmbedding(
-            len(self.vocabulary.words), layer["units"], "encoding", name="embedding"
+            len(self.vocabulary.words),
+            layer["units"],
+            "encoding",
+            keras.initializers.RandomUniform(-(3**0.5), 3**0.5),
+            name="embedding",
         )
         told, asked = dropout(embed(facts)), embed(question)
         fused = keras.layers.Bidirectional(

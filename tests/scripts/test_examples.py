@@ -302,6 +302,21 @@ def test_text_becomes_the_words_of_training(import_example):
     assert john[2] == vocabulary.words.index(babi.UNKNOWN)
 
 
+def test_recipe_of_dntm_has_a_gru_and_no_thoughts(import_example):
+    babi, training = import_example("babi"), import_example("training")
+    recipe = training.read_recipe(EXAMPLES / "recipes" / "babi_dntm.toml", "dntm")
+    texts = ["Mary left.", "Where is Mary?"]
+    vocabulary = babi.Vocabulary([(1, texts, ["", "home"])])
+    model = babi.make_model("dntm", recipe["layer"], recipe["embedding"], vocabulary)
+    words = np.stack([vocabulary.sentence(text) for text in texts])[np.newaxis]
+    assert model(words).shape == (1, 2, 1)
+    think = model.get_layer("think_steps")
+    assert isinstance(think.layer.cell.controller, keras.layers.GRUCell)
+    # No weight of a thought is ever used.
+    sequences = np.zeros((1, 2, think.thoughts.shape[-1]), "float32")
+    assert think.expand(sequences, np.zeros((1, 2), "int32")).inputs.shape[1] == 2
+
+
 def test_drawn_stories_are_whole_and_of_one_task(import_example):
     babi = import_example("babi")
     stories = [

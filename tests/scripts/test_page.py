@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from browser import Browser, find_chromium
-from fastapi.testclient import TestClient
 from running import ROOT, running_server
+from starlette.testclient import TestClient
 
 import keras_sam
 
