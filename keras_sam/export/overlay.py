@@ -14,8 +14,8 @@ The things that look at a whole memory become:
   request copies the first slots of this order that it has not yet, so that the slot
   looked for is always among its own.
 - *The words most like a query*: the best of those found among the frozen words, by the
-  index, without the slots that the request has copies of, and of all of its copies,
-  which are compared one by one.
+  index, without the slots that the request has copies of, of the first ones in the
+  order of access, and of all of its copies, which are compared one by one.
 - *The links of a slot*: the request's own lists where it has changed them, else the
   frozen ones.
 
@@ -196,7 +196,11 @@ class OverlayMemory(SparseMemory):
 
     def search(self, queries, count):
         copies, frozen = self.tensors.copies, self._frozen
-        found = frozen.search(queries, copies.slots)
+        # An index knows of few slots that nothing was written to, and the request may
+        # have copied all of these. They come first in the order.
+        first = self._next_in_order(count)[:, tf.newaxis]
+        first = tf.tile(first, (1, queries.shape[1], 1))
+        found = tf.concat([frozen.search(queries, copies.slots), first], axis=-1)
         # Not over the last axis, which XLA does not vectorise.
         is_copied = tf.reduce_any(
             found[:, tf.newaxis] == copies.slots[..., tf.newaxis, tf.newaxis], axis=1
