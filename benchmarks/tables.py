@@ -677,19 +677,24 @@ def graphs_broken_off():
     """How far the trainings of the other graph tasks came, beside walks and the DNC."""
     walks = stored("graph_baseline")
     paths, families = stored("shortest_path_sdnc"), stored("family_tree_sdnc")
+    guided = stored("shortest_path_guided_sdnc")
 
     def trained(run):
         last = run["curve"][-1]
         share = f"{last['validation_sequence_accuracy']:.1%}"
         return f"{run['training_sequences']:,}", minutes(run), share
 
-    rows = [["shortest path, lesson 1", *trained(paths), f"{walks['lesson']['1']:.1%}"]]
-    rows[0].append("")
+    walked = f"{walks['lesson']['1']:.1%}"
+    rows = [
+        ["shortest path, lesson 1", *trained(paths), walked, ""],
+        ["shortest path, lesson 1, `guided`", *trained(guided), walked, ""],
+    ]
     for length in ("2", "3", "4"):
         walked = f"{walks['underground'][length]:.1%}"
+        right = f"{guided['underground'][f'length {length}']['walks']:.1%}"
         of_paper = "55.3%" if length == "4" else ""
-        name = f"shortest path, Underground, {length} steps"
-        rows.append([name, "", "", "", walked, of_paper])
+        name = f"shortest path, Underground, {length} steps, `guided`"
+        rows.append([name, "", "", right, walked, of_paper])
     rows.append(["family trees, 2 to 4 ties", *trained(families), "", ""])
     rows.append(["family trees, 4 ties", "", "", "", "", "81.8%"])
     columns = ["questions", "graphs seen", "minutes", "right", "walker", "DNC"]
