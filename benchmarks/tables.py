@@ -347,7 +347,7 @@ def frozen_programs():
     rows = []
     for each in stored("serving")["programs"]:
         graph, xla = (
-            each["signatures"][name]["processor_milliseconds_median"]
+            each["signatures"][name]["milliseconds_median"]
             for name in ("serving_default", "compiled")
         )
         rows.append(
@@ -364,6 +364,7 @@ def frozen_programs():
 def load_of_server():
     rows = [
         [
+            "today's" if each["server"] == "now" else f"`{each['server']}`",
             each["clients"],
             number(each["requests_per_second"]),
             number(each["milliseconds_median"]),
@@ -373,6 +374,7 @@ def load_of_server():
         for each in stored("serving")["load"]
     ]
     columns = [
+        "server",
         "clients",
         "requests per second",
         "median, ms",
