@@ -76,9 +76,9 @@ def family_tree():
 def family_tree_sequences(
     rng: Rng,
     lengths: Integers,
+    time_steps: int | None = None,
     queries: int = QUERIES,
     hints: str = "none",
-    time_steps: int | None = None,
 ) -> Sequences:
     """Makes one family tree with questions for each given length of relations.
 
@@ -90,11 +90,11 @@ def family_tree_sequences(
         rng: A `np.random.Generator`, which advances, or an integer seed.
         lengths: Integers of shape `[batch]`, between 1 and 5: the number of ties in
             the relations that are asked for.
+        time_steps: Integer, the number of steps of the returned arrays, at least
+            44 + 12 queries, which is the default.
         queries: Integer, how many questions each family is asked. Defaults to `3`, as
             in the paper; a network learns from fewer families with more.
         hints: See `keras_sam.tasks.inference_sequences`. Defaults to `"none"`.
-        time_steps: Integer, the number of steps of the returned arrays, at least
-            44 + 12 queries, which is the default.
 
     Returns:
         A tuple `(inputs, targets, sample_weight)` as of
@@ -138,9 +138,9 @@ def family_tree_task(
     batch_size: int,
     min_length: int = 2,
     max_length: Size = 4,
+    seed: int | None = None,
     queries: int = QUERIES,
     hints: str = "none",
-    seed: int | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of family trees with questions, ready for `model.fit`.
 
@@ -149,10 +149,10 @@ def family_tree_task(
         min_length: Integer, the fewest ties in a relation. Defaults to `2`.
         max_length: Integer of at most 5, the most ties in a relation, or a function
             that returns it (see `keras_sam.tasks.copy_task`). Defaults to `4`.
-        queries: See `keras_sam.tasks.family_tree_sequences`. Defaults to `3`.
-        hints: See there. Defaults to `"none"`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
+        queries: See `keras_sam.tasks.family_tree_sequences`. Defaults to `3`.
+        hints: See there. Defaults to `"none"`.
 
     Returns:
         An infinite `tf.data.Dataset` of `(inputs, targets, sample_weight)`, see

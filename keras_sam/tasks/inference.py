@@ -84,9 +84,9 @@ INFERENCE_LESSONS = (
 def inference_sequences(
     rng: Rng,
     lessons: list[Lesson],
+    time_steps: int | None = None,
     queries: int = QUERIES,
     hints: str = "none",
-    time_steps: int | None = None,
 ) -> Sequences:
     """Makes one inference problem for each given lesson.
 
@@ -98,6 +98,8 @@ def inference_sequences(
         lessons: List of `keras_sam.tasks.Lesson`, one for each sequence, such as
             members of `keras_sam.tasks.INFERENCE_LESSONS`; `length` is that of the
             relations, between 1 and 5.
+        time_steps: Integer, the number of steps of the returned arrays. Defaults to as
+            many as the longest sequence has.
         queries: Integer, how many questions each graph is asked. Defaults to `3`, as
             in the paper; a network learns from fewer graphs with more. Those after the
             third are drawn from all that the graph has an answer to.
@@ -105,8 +107,6 @@ def inference_sequences(
             labels of the relation's edges, or `"triples"`, these edges as they are in
             the graph. Not in the paper: for training, where a network learns a relation
             from fewer examples. Defaults to `"none"`.
-        time_steps: Integer, the number of steps of the returned arrays. Defaults to as
-            many as the longest sequence has.
 
     Returns:
         A tuple `(inputs, targets, sample_weight)` as of
@@ -252,9 +252,9 @@ def inference_task(
     batch_size: int,
     lesson: Size = 1,
     review: float = 0.1,
+    seed: int | None = None,
     queries: int = QUERIES,
     hints: str = "none",
-    seed: int | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of inference problems, ready for `model.fit`.
 
@@ -265,10 +265,10 @@ def inference_task(
             Defaults to `1`.
         review: Fraction of sequences that come from an earlier lesson. Defaults to
             `0.1`, as in the paper.
-        queries: See `keras_sam.tasks.inference_sequences`. Defaults to `3`.
-        hints: See there. Defaults to `"none"`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
+        queries: See `keras_sam.tasks.inference_sequences`. Defaults to `3`.
+        hints: See there. Defaults to `"none"`.
 
     Returns:
         An infinite `tf.data.Dataset` of `(inputs, targets, sample_weight)`, padded to

@@ -61,9 +61,9 @@ def shortest_path_sequences(
     lessons: list[Lesson],
     graph: np.ndarray | None = None,
     unique: bool = True,
+    time_steps: int | None = None,
     queries: int = 1,
     guided: bool = False,
-    time_steps: int | None = None,
 ) -> Sequences:
     """Makes one shortest-path problem for each given lesson.
 
@@ -79,6 +79,8 @@ def shortest_path_sequences(
             inputs determine the targets? If not, the target is one of them at random
             (the Underground has several rides between most neighbours). Defaults to
             `True`.
+        time_steps: Integer, the number of steps of the returned arrays. Defaults to as
+            many as the longest sequence has.
         queries: Integer, how many paths are asked for in each graph, one after the
             other. Defaults to `1`, as in the paper; a network learns from fewer
             graphs with more.
@@ -86,8 +88,6 @@ def shortest_path_sequences(
             end to its start, again and again. Not in the paper: for training, where a
             network learns to search from both ends from fewer graphs. Defaults to
             `False`.
-        time_steps: Integer, the number of steps of the returned arrays. Defaults to as
-            many as the longest sequence has.
 
     Returns:
         A tuple `(inputs, targets, sample_weight)` as of
@@ -178,9 +178,9 @@ def shortest_path_task(
     review: float = 0,
     graph: np.ndarray | None = None,
     unique: bool = True,
+    seed: int | None = None,
     queries: int = 1,
     guided: bool = False,
-    seed: int | None = None,
 ) -> tf.data.Dataset:
     """An endless stream of shortest-path problems, ready for `model.fit`.
 
@@ -193,10 +193,10 @@ def shortest_path_task(
             as in the paper.
         graph: See `keras_sam.tasks.shortest_path_sequences`. Defaults to `None`.
         unique: See `keras_sam.tasks.shortest_path_sequences`. Defaults to `True`.
-        queries: See there. Defaults to `1`.
-        guided: See there. Defaults to `False`.
         seed: Non-negative integer; the same seed gives the same stream.
             Defaults to `None`: a new stream at each iteration.
+        queries: See there. Defaults to `1`.
+        guided: See there. Defaults to `False`.
 
     Returns:
         An infinite `tf.data.Dataset` of `(inputs, targets, sample_weight)`, padded to
