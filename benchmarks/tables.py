@@ -949,8 +949,7 @@ def layers():
         figure, command = result_of(name)
         parameters = f"{parameters_of(name):,}"
         rows.append([f"`{name}`", purpose, time, space, parameters, figure])
-        if command:
-            lines.setdefault(command, []).append(name)
+        lines.setdefault(command, []).append(name)
     columns = ["layer", "for", "time", "memory", "parameters", "a result"]
     code = "".join(
         f"{command}  # {', '.join(names)}\n" for command, names in lines.items()

@@ -53,6 +53,16 @@ def compile_step(layer):
     layer.cell.step = tf.function(layer.cell.step)
 
 
+def as_json(content):
+    """JSON of a look. Numbers that are not finite are refused."""
+    try:
+        return json.dumps(content, allow_nan=False)
+    except ValueError:
+        raise RequestError(
+            500, "The model's answer has numbers that are not finite"
+        ) from None
+
+
 def rounded(values):
     """Nested lists that are short as JSON; None for what is not a number."""
     values = np.round(np.asarray(values, "float64"), 3)

@@ -77,8 +77,8 @@ def answer_looks(pipe, folder):
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")
+    from .looking import as_json
     from .runs import Runs
-    from .servable import as_json
     from .stories import Stories
 
     looking = {"stories": Stories(folder), "runs": Runs(folder)}

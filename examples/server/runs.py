@@ -10,8 +10,7 @@ from keras_sam import tasks, visualize
 
 from .captions import copy_captions, recall_captions, traversal_captions
 from .errors import RequestError
-from .looking import Looking, compile_step, rounded
-from .servable import as_json
+from .looking import Looking, as_json, compile_step, rounded
 
 # Seeds of sequences.
 MOST_SEED = 999

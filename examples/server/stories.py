@@ -10,8 +10,7 @@ from training import current_recipe, load_variables
 from keras_sam.datasets import babi_files
 
 from .errors import RequestError
-from .looking import Looking, compile_step, rounded
-from .servable import as_json
+from .looking import Looking, as_json, compile_step, rounded
 
 MOST_SENTENCES = 50
 # Of a text that an error repeats.

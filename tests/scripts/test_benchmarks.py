@@ -132,12 +132,13 @@ def test_the_table_of_layers_has_all():
     assert recurrent ^ others == set(tables.LAYERS)
 
 
-def test_a_layer_s_figure_is_not_made_up(monkeypatch):
-    monkeypatch.setattr(tables, "stored", lambda name: {})
-    assert tables.result_of("DNTM") == ("not trained", None)
-    run = {"test": {"error": 0.25}, "command": "python train.py"}
-    monkeypatch.setattr(tables, "stored", lambda name: {"DNTM": run})
-    assert tables.result_of("DNTM") == ("bAbI: 25.0% wrong", "python train.py")
+def test_a_layer_s_figure_is_that_of_its_run(monkeypatch):
+    test = {"error": 0.25, "errors": {"1": 0.2, "15": 0.3}}
+    run = {"test": test, "command": "python train.py"}
+    monkeypatch.setattr(tables, "stored", lambda name: run)
+    figure, command = tables.result_of("DNTM")
+    assert figure == "bAbI, tasks 1, 15: 25.0% wrong"
+    assert command == "python train.py"
 
 
 def test_tables_say_what_did_not_run(monkeypatch):
