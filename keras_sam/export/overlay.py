@@ -310,7 +310,7 @@ def _extend(keys, values, wanted, new_values):
         return _set_places(wider, places, values)[:, :used]
 
     return extended(keys, tf.where(new, wanted, -1), -1), [
-        extended(old, new, 0) for old, new in zip(values, new_values, strict=True)
+        extended(old, new) for old, new in zip(values, new_values, strict=True)
     ]
 
 

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import tensorflow as tf
 
-from keras_sam.index.frozen import FrozenIndex
+from keras_sam.index.frozen import FrozenIndex, SharedIndex
 from keras_sam.options import Update
 
 # An index that is not exact is asked for so many more, if some do not count.
@@ -24,11 +24,14 @@ class Index(abc.ABC):
         is_exact: Boolean, whether it always finds the K most alike.
         supports_jit: Boolean, whether XLA can compile it.
         supports_export: Boolean, whether a SavedModel can contain it.
+        shares_memory: Boolean, whether `search_without` searches a memory and a state
+            of a batch of one for a larger batch of queries.
     """
 
     is_exact = False
     supports_jit = False
     supports_export = True
+    shares_memory = False
 
     @abc.abstractmethod
     def state_size(self, memory_slots: int, word_size: int) -> int:
@@ -144,7 +147,8 @@ class Index(abc.ABC):
             queries `[batch, heads, W]` and of slots `[batch, n]` that need not be
             found, to slots `[batch, heads, K or more]`.
         """
-        return FrozenIndex(self, memory, count, state)
+        kind = SharedIndex if self.shares_memory else FrozenIndex
+        return kind(self, memory, count, state)
 
     def check_export(self, name: str) -> None:
         """Refuses to become part of a SavedModel if it cannot.

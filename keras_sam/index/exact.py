@@ -5,7 +5,6 @@ import tensorflow as tf
 
 from keras_sam._compat import in_xla
 from keras_sam.index.base import Index
-from keras_sam.index.frozen import SharedIndex
 from keras_sam.litert import has_builtin_ops
 from keras_sam.ops.content import NORM_EPSILON
 from keras_sam.ops.selection import MAX_BLOCK, block_size, blockwise_top_k
@@ -44,6 +43,7 @@ class Exact(Index):
     """
 
     is_exact = True
+    shares_memory = True
     supports_jit = True
 
     def state_size(self, memory_slots: int, word_size: int) -> int:
@@ -136,11 +136,6 @@ class Exact(Index):
         needed += tf.cast(tf.reduce_max(words[:, 0, -1]), tf.int32)
         branch = tf.reduce_sum(tf.cast(needed > tf.constant(sizes), tf.int32))
         return tf.switch_case(branch, [*map(best_of_prefix, (*sizes, columns))])
-
-    def freeze(
-        self, memory: tf.Variable, count: int, state: tf.Tensor | None = None
-    ) -> SharedIndex:
-        return SharedIndex(self, memory, count, state)
 
 
 def _columns(memory_slots):

@@ -10,7 +10,6 @@ import tensorflow as tf
 from keras_sam.arguments import check_positive_integer
 from keras_sam.index import lsh_insert, sketches
 from keras_sam.index.base import Index
-from keras_sam.index.frozen import SharedIndex
 from keras_sam.index.gathering import gather_once, gather_scattered
 from keras_sam.index.linear_hashing import bucket_of, buckets_in_use
 from keras_sam.index.lsh_state import LARGEST, Layout, State
@@ -91,6 +90,7 @@ class LSH(Index):
     """
 
     supports_jit = True
+    shares_memory = True
 
     def __init__(
         self,
@@ -182,11 +182,6 @@ class LSH(Index):
     ) -> tf.Tensor:
         # Who leaves some out compares words again: all that a search would compare.
         return _side_by_side(*self._to_compare(state, memory, queries, count))
-
-    def freeze(
-        self, memory: tf.Variable, count: int, state: tf.Tensor | None = None
-    ) -> SharedIndex:
-        return SharedIndex(self, memory, count, state)
 
     def get_config(self) -> dict[str, Any]:
         return {
