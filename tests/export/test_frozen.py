@@ -110,8 +110,7 @@ def frozen(tmp_path_factory):
     return make
 
 
-SLOW = ("barely_written", "smallest", "sdnc_barely_written", "sdnc_lsh")
-SLOW += ("sdnc_options", "lsh")
+SLOW = ("barely_written", "smallest", "sdnc_barely_written", "sdnc_options", "lsh")
 
 
 @pytest.mark.parametrize(
