@@ -23,10 +23,10 @@ from measuring import Options, digits, load, provenance, report, save
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "examples"))
-from babi import BabiProblem  # noqa: E402
-from training import interface_held, load_variables, shut_gates  # noqa: E402
+from train import trained  # noqa: E402
+from training import MODELS, interface_held, shut_gates  # noqa: E402
 
-MODEL = ROOT / "saved_models" / "babi_sdnc"
+MODEL = MODELS / "babi_sdnc"
 RESULTS = ROOT / "benchmarks" / "results" / "babi_ablations.json"
 BY_CONTENT = {"read_modes": [-20.0, 20.0, -20.0]}
 
@@ -35,11 +35,8 @@ def main():
     parser = Options(__doc__, RESULTS)
     parser.add("--data", None, "folder of the files of bAbI", Path)
     options = parser.parse()
-    results = load(MODEL / "results.json")
-    recipe = results["recipe"]
-    problem = BabiProblem(recipe, results["seed"], options.data)
-    model = problem.make_model(results["cell"], recipe["layer"])
-    load_variables(model, MODEL)
+    recipe = load(MODEL / "results.json")["recipe"]
+    problem, model = trained(MODEL, options.data)
     cell = model.get_layer("think_steps").layer.cell
     changes = {
         "as trained": contextlib.nullcontext(),

@@ -11,21 +11,20 @@ Writes reads.png beside the model. `--data` as of examples/train.py.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import keras
 import matplotlib
 import numpy as np
-from babi import BabiProblem
-from training import load_variables
+from train import trained
+from training import MODELS
 
 from keras_sam import visualize
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-MODEL = Path(__file__).resolve().parents[1] / "saved_models" / "babi_sdnc"
+MODEL = MODELS / "babi_sdnc"
 
 
 def sentences_read(recording, source):
@@ -111,10 +110,7 @@ def main():
     parser.add_argument("--most", type=int, default=10, help="sentences of a story")
     parser.add_argument("--output", type=Path, default=MODEL / "reads.png")
     options = parser.parse_args()
-    results = json.loads((MODEL / "results.json").read_text())
-    problem = BabiProblem(results["recipe"], results["seed"], options.data)
-    model = problem.make_model(results["cell"], results["recipe"]["layer"])
-    load_variables(model, MODEL)
+    problem, model = trained(MODEL, options.data)
     (test,) = problem.read("test")
     stories = []
     for task in options.tasks:

@@ -15,13 +15,11 @@ import keras
 import long_recall
 import numpy as np
 import train
+from training import MODELS
 
 import keras_sam
 from keras_sam import visualize
 from keras_sam.tasks import copy_sequences
-
-ROOT = Path(__file__).resolve().parents[1]
-MODELS = ROOT / "saved_models"
 
 
 def copy_recording(name, length):

@@ -6,7 +6,7 @@ import itertools
 import keras
 import numpy as np
 import tensorflow as tf
-from training import MODELS, export, layer_class, load_variables, writing_shut
+from training import export, layer_class, writing_shut
 from walks import walks
 
 import keras_sam
@@ -45,8 +45,6 @@ class SequenceProblem:
         self.batch_size = recipe["training"]["batch_size"]
         self.seed = seed
         self.positions = recipe.get("positions", False)
-        # A trained model of the same sizes, whose weights the training starts from.
-        self.start = recipe["training"].get("start")
         self.sizes = {}
         self.curriculum = None
         if "curriculum" in recipe:
@@ -149,11 +147,7 @@ class SequenceProblem:
             layers.append(keras.layers.Reshape((-1, *self.target_shape)))
         activation = "softmax" if self.is_classes else "sigmoid"
         layers.append(keras.layers.Activation(activation, name="outputs"))
-        model = keras.Sequential([keras.Input((None, self.channels)), *layers])
-        if self.start:
-            stored = MODELS / self.start
-            load_variables(model, stored if stored.exists() else self.start)
-        return model
+        return keras.Sequential([keras.Input((None, self.channels)), *layers])
 
     def results(self, model, recipe, smoke=False):
         """What the recipe asks to be tested, for results.json."""

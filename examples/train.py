@@ -42,6 +42,7 @@ import tensorflow as tf
 from cards import write_card
 from sequences import SequenceProblem
 from training import (
+    MODELS,
     RECIPES,
     LearningCurve,
     current_recipe,
@@ -157,12 +158,28 @@ def settings(arguments):
 
 def trained_model(folder):
     """The model that this script left in a folder."""
+    return trained(folder)[1]
+
+
+def trained(folder, data=None):
+    """The problem that a model was trained on, and the model.
+
+    Args:
+        folder: Path of the folder that this script left the model in.
+        data: Path of the folder of a real data set, or None.
+    """
     results = json.loads((folder / "results.json").read_text())
     recipe = current_recipe(results["recipe"])
-    problem = make_problem(recipe, results["seed"], None, folder)
+    problem = make_problem(recipe, results["seed"], data, folder)
     model = problem.make_model(cell_of(results), recipe["layer"])
     load_variables(model, folder)
-    return model
+    return problem, model
+
+
+def start_from(model, name):
+    """Gives a model the weights of one of saved_models, or of one in a folder."""
+    stored = MODELS / name
+    load_variables(model, stored if stored.exists() else name)
 
 
 def cell_of(results):
@@ -259,6 +276,8 @@ def main():
     epochs, steps = training["epochs"], training["steps_per_epoch"]
     with strategy.scope():
         model = problem.make_model(arguments.cell, recipe["layer"])
+        if training.get("start"):
+            start_from(model, training["start"])
         problem.compile(model, training, epochs * steps)
     model.summary()
     curve = LearningCurve(steps * problem.batch_size)

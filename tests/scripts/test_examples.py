@@ -3,7 +3,6 @@
 import inspect
 import json
 import re
-import socket
 import subprocess
 import sys
 import tomllib
@@ -17,7 +16,7 @@ import pytest
 import tensorflow as tf
 from babi_stories import write_babi
 from omniglot_files import write_omniglot
-from running import ROOT, run_script
+from running import ROOT, free_port, run_script
 
 import keras_sam
 
@@ -584,6 +583,7 @@ def test_a_training_starts_from_a_stored_model(import_example):
     recipe = training.read_recipe(arguments.recipe, "sdnc", **train.settings(arguments))
     assert recipe["training"]["start"] == "traversal_sdnc"
     model = train.SequenceProblem(recipe, 0).make_model("sdnc", recipe["layer"])
+    train.start_from(model, recipe["training"]["start"])
     stored = keras_sam.models.load("traversal_sdnc")
     # But for the seeds of random generators.
     for one, other in zip(model.weights, stored.weights, strict=True):
@@ -769,12 +769,6 @@ def run_notebook(name, values):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     printed = "".join(output.get("text", "") for output in outputs)
     return printed, sum("image/png" in output.get("data", {}) for output in outputs)
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 BRIEF = {"EPOCHS": 1, "BATCH": 6}

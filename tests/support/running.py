@@ -32,12 +32,16 @@ def run_script(path, *arguments, status=0):
     return run.stderr if status else run.stdout
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @contextlib.contextmanager
 def running_server(*options, seconds=300):
     """The address of examples/serve.py with these arguments, once it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url, end = f"http://127.0.0.1:{port}", time.monotonic() + seconds
     server = subprocess.Popen(
         [sys.executable, "examples/serve.py", *options, "--port", str(port)],
