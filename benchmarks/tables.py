@@ -905,41 +905,54 @@ def parameters_of(name):
     return layer.count_params()
 
 
+def of_babi(run):
+    errors = run["test"]["errors"]
+    tasks = "all tasks" if len(errors) == 20 else f"tasks {', '.join(errors)}"
+    return f"bAbI, {tasks}: {run['test']['error']:.1%} wrong"
+
+
+def of_copy(run):
+    return f"copy of 1 to 20 vectors: {number(run['test_bit_errors'])} wrong bits"
+
+
+def of_recall(run):
+    wrong = number(run["test"]["bit_errors"])
+    return f"associative recall, 2 to 6 items: {wrong} wrong bits"
+
+
+def of_language(run):
+    return f"a^n b^n up to n = 60: {run['right']:.0%} right"
+
+
+# A run of each layer, one of saved_models or of the results, and its figure.
+RUNS = {
+    "NTM": ("copy_ntm", of_copy),
+    "DNC": ("copy_dnc", of_copy),
+    "SAM": (
+        "mqar_sam",
+        lambda run: f"multi-query recall: {run['test']['accuracy']:.1%} right",
+    ),
+    "SDNC": ("babi_sdnc", of_babi),
+    "DAM": ("associative_recall_dam", of_recall),
+    "MANN": (
+        "omniglot_peer_mann",
+        lambda run: f"Omniglot, second instance: {run['test']['instance 2']:.1%} right",
+    ),
+    "DNTM": ("babi_dntm_soft_3", of_babi),
+    "StackRNN": ("formal_languages", of_language),
+    "EndToEndMemory": ("babi_end_to_end", of_babi),
+    "DynamicMemory": ("babi_dynamic_memory_short", of_babi),
+}
+
+
 def result_of(name):
     """A figure of a layer, and the command that it is from."""
-
-    def model(folder):
-        return load(MODELS / folder / "results.json")
-
-    if name in ("NTM", "DNC"):
-        run = model(f"copy_{name.lower()}")
-        figure = f"copy of 1 to 20 vectors: {number(run['test_bit_errors'])} wrong bits"
-    elif name == "SAM":
-        run = model("mqar_sam")
-        right = run["test"]["accuracy"]
-        figure = f"multi-query recall: {right:.1%} right"
-    elif name == "DAM":
-        run = model("associative_recall_dam")
-        wrong = number(run["test"]["bit_errors"])
-        figure = f"associative recall, 2 to 6 items: {wrong} wrong bits"
-    elif name == "MANN":
-        run = stored("omniglot_peer_mann")
-        right = run["test"]["instance 2"]
-        figure = f"Omniglot, second instance: {right:.1%} right"
-    elif name == "StackRNN":
-        run = stored("formal_languages")["runs"]["a^n b^n, stack_rnn, seed 0"]
-        figure = f"a^n b^n up to n = 60: {run['right']:.0%} right"
-    else:
-        run = {
-            "SDNC": lambda: model("babi_sdnc"),
-            "EndToEndMemory": lambda: model("babi_end_to_end"),
-            "DNTM": lambda: stored("babi_dntm_soft_3"),
-            "DynamicMemory": lambda: stored("babi_dynamic_memory_short"),
-        }[name]()
-        errors = run["test"]["errors"]
-        tasks = "all tasks" if len(errors) == 20 else f"tasks {', '.join(errors)}"
-        figure = f"bAbI, {tasks}: {run['test']['error']:.1%} wrong"
-    return figure, run["command"]
+    source, figure = RUNS[name]
+    folder = MODELS / source
+    run = load(folder / "results.json") if folder.is_dir() else stored(source)
+    if "runs" in run:  # of several languages
+        run = run["runs"]["a^n b^n, stack_rnn, seed 0"]
+    return figure(run), run["command"]
 
 
 def layers():
