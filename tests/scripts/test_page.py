@@ -280,7 +280,12 @@ def test_the_server_outlives_the_process_of_the_page(import_example):
         assert other.get("/v1/models/copy_ntm").status_code == 200
 
 
-@pytest.mark.skipif(find_chromium() is None, reason="There is no Chromium.")
+@pytest.mark.skipif(
+    find_chromium() is None,
+    reason="This test types into the page as a reader does. It needs the browser "
+    "Chromium (Debian: apt-get install chromium), which no Python package brings "
+    "along. What the page shows is tested without a browser above.",
+)
 def test_a_reader_asks_and_looks():
     options = (str(MODELS / "copy_ntm"), "--page", "--compiled-steps", "0")
     with running_server(*options) as url, Browser() as browser:

@@ -5,7 +5,6 @@ import contextlib
 import functools
 import importlib
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import uvicorn
-from running import ROOT, run_script
+from running import ROOT, run_script, running_server
 from starlette.testclient import TestClient
 
 import keras_sam
@@ -540,6 +539,23 @@ def test_knows_the_operations_of_scann():
     subprocess.run(command, cwd=ROOT / "examples", check=True)
 
 
+@contextlib.asynccontextmanager
+async def listening(serve, protocol, seconds):
+    """The address of a server in this process, with limits of two connections."""
+    base = sys.modules["server.connections"].PROTOCOLS[protocol]
+    limited = serve.limited_protocol(seconds=seconds, most=2, base=base)
+    config = uvicorn.Config(serve.make_app(COPY_NTM), port=0, http=limited)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()
+    finally:
+        server.should_exit = True
+        await serving
+
+
 @pytest.mark.parametrize("whole_before", [False, True])
 @pytest.mark.parametrize("protocol", [0, -1])  # -1 is faster, where it is installed.
 @pytest.mark.parametrize(
@@ -548,53 +564,34 @@ def test_knows_the_operations_of_scann():
 )
 def test_half_a_request_is_not_waited_for(half, protocol, whole_before, serve):
     async def main():
-        base = sys.modules["server.connections"].PROTOCOLS[protocol]
-        limited = serve.limited_protocol(seconds=0.2, most=2, base=base)
-        config = uvicorn.Config(serve.make_app(COPY_NTM), port=0, http=limited)
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        address = server.servers[0].sockets[0].getsockname()
-        reader, writer = await asyncio.open_connection(*address)
-        if whole_before:
-            writer.write(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert b"404" in await reader.read(1000)
-        writer.write(half)
-        # Before uvicorn's own five seconds, for a client that sends nothing.
-        async with asyncio.timeout(3):
-            with contextlib.suppress(ConnectionResetError):
-                await reader.read()
-        # Others are closed at once.
-        three = [await asyncio.open_connection(*address) for _ in range(3)]
-        async with asyncio.timeout(5):
-            with contextlib.suppress(ConnectionResetError):
-                assert await three[2][0].read() == b""
-        server.should_exit = True
-        await serving
+        async with listening(serve, protocol, seconds=0.2) as address:
+            reader, writer = await asyncio.open_connection(*address)
+            if whole_before:
+                writer.write(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert b"404" in await reader.read(1000)
+            writer.write(half)
+            # Before uvicorn's own five seconds, for a client that sends nothing.
+            async with asyncio.timeout(3):
+                with contextlib.suppress(ConnectionResetError):
+                    await reader.read()
+            # Others are closed at once.
+            three = [await asyncio.open_connection(*address) for _ in range(3)]
+            async with asyncio.timeout(5):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await three[2][0].read() == b""
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("protocol", [0, -1])
 def test_headers_without_end_are_not_kept(protocol, serve):
-    base = sys.modules["server.connections"].PROTOCOLS[protocol]
-
     async def main():
-        limited = serve.limited_protocol(seconds=60, most=2, base=base)
-        config = uvicorn.Config(serve.make_app(COPY_NTM), port=0, http=limited)
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
-        address = server.servers[0].sockets[0].getsockname()
-        reader, writer = await asyncio.open_connection(*address)
-        writer.write(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 2**15)
-        async with asyncio.timeout(20):
-            with contextlib.suppress(ConnectionResetError):
-                assert b" 200 " not in await reader.read()
-        server.should_exit = True
-        await serving
+        async with listening(serve, protocol, seconds=60) as address:
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 2**15)
+            async with asyncio.timeout(20):
+                with contextlib.suppress(ConnectionResetError):
+                    assert b" 200 " not in await reader.read()
 
     asyncio.run(main())
 
@@ -625,23 +622,11 @@ def test_attacks_are_survived(tmp_path):
 
 
 def test_example_and_its_client():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [sys.executable, "examples/serve.py", str(COPY_NTM), "--port", str(port)],
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    with running_server(str(COPY_NTM)) as url:
         output = subprocess.run(
             [sys.executable, "examples/client.py", "copy_ntm", "--url", url],
             **{"cwd": ROOT, "capture_output": True, "text": True, "check": True},
         ).stdout
         with pytest.raises(urllib.error.HTTPError, match="413"):
             urllib.request.urlopen(f"{url}{MODEL}:predict", bytes(2**25))
-    finally:
-        server.terminate()
-        server.wait()
     assert output.count("0 of 48 bits wrong") == 2
