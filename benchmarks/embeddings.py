@@ -187,11 +187,11 @@ def measure_served(paths, lookup, options):
             questions = serving.write_questions(folder, inputs, answers)
             url, _ = stack.enter_context(serving.running_server(path))
             servers[name] = url, questions
-            serving.load(1, url, questions, 2.0)  # warm
+            serving.under_load(1, url, questions, 2.0)  # warm
         for _ in range(options.rounds):
             for clients in options.clients:
                 for name, (url, questions) in servers.items():
-                    row = serving.load(clients, url, questions, options.seconds)
+                    row = serving.under_load(clients, url, questions, options.seconds)
                     results[name][str(clients)].append(row)
                     report(f"{name}: {row}")
     return {"rounds_by_clients": results}

@@ -10,12 +10,11 @@ model that has learned to look one edge ahead and no more answers as many.
 The figures are stored in benchmarks/results/graph_baseline.json.
 """
 
-import argparse
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
+from measuring import Options, provenance, report, save
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
@@ -48,10 +47,11 @@ def share_of_walks(rng, lesson, questions, **graph):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--questions", type=int, default=2000)
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    parser = Options(__doc__, RESULTS)
+    parser.add("--questions", 2000, "of each lesson and length", int)
+    arguments = parser.parse()
+    if arguments.smoke:
+        arguments.questions = 20
     rng = np.random.default_rng(0)
     lessons = {
         number: share_of_walks(rng, lesson, arguments.questions)
@@ -66,14 +66,14 @@ def main():
         for length in (2, 3, 4)
     }
     results = {
-        "command": " ".join(["python", "benchmarks/graph_baseline.py", *sys.argv[1:]]),
+        **provenance(),
         "seed": 0,
         "questions": arguments.questions,
         "lesson": lessons,
         "underground": stations,
     }
-    arguments.output.write_text(json.dumps(results, indent=1) + "\n")
-    print(json.dumps(results, indent=1))
+    save(arguments.output, results)
+    report(results)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ import argparse
 import contextlib
 import json
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -41,7 +40,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import httpx
 import numpy as np
 import tensorflow as tf
-from measuring import resident_mib
+from measuring import MIB, load, peak_bytes, resident_mib, save, store_row
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "saved_models" / "copy_ntm"
@@ -95,7 +94,7 @@ def expected_answers(sequences):
     return [whole(inputs=tf.constant(each))["outputs"].numpy() for each in sequences]
 
 
-def load(clients, url, questions, seconds):
+def under_load(clients, url, questions, seconds):
     """Runs locust, a load generator, in a process of its own."""
     path = url.split("/", 3)[3]
     environment = {
@@ -143,11 +142,11 @@ def measure_load(arguments):
             examples = examples_of(commit, f"{folder}/{commit}")
             servers[commit] = stack.enter_context(running_server(MODEL, examples))
         for url, _ in servers.values():
-            load(1, url, questions, arguments.seconds)  # warm
+            under_load(1, url, questions, arguments.seconds)  # warm
         for count in clients * arguments.rounds:
             for name, (url, process) in servers.items():
                 before = processor_seconds(process)
-                row = load(count, url, questions, arguments.seconds)
+                row = under_load(count, url, questions, arguments.seconds)
                 spent = processor_seconds(process) - before
                 row["server_milliseconds_each"] = round(
                     1e3 * spent / row["requests"], 2
@@ -173,10 +172,10 @@ def measure_growth(arguments):
     expected = expected_answers(sequences)
     with this_server(arguments) as (url, process), tempfile.TemporaryDirectory() as f:
         questions = write_questions(f, sequences, expected)
-        load(8, url, questions, arguments.seconds)  # threads, buffers, sizes
+        under_load(8, url, questions, arguments.seconds)  # threads, buffers, sizes
         done, failed, mib = 0, 0, [(0, round(resident_mib(process), 1))]
         while done < arguments.requests:
-            row = load(8, url, questions, arguments.seconds)
+            row = under_load(8, url, questions, arguments.seconds)
             done, failed = done + row["requests"], failed + row["failed_or_wrong"]
             mib.append((done, round(resident_mib(process), 1)))
             print(mib[-1], flush=True)
@@ -341,7 +340,7 @@ def measure_one_frozen(folder, steps):
                 "milliseconds_median": results[names[0]]["milliseconds_median"],
                 "signatures": results,
                 "milliseconds_per_request_of_100_at_once": round(10 * elapsed, 1),
-                "mib_peak": round(peak_mib()),
+                "mib_peak": round(peak_bytes() / MIB),
                 "mib_resident_one_at_a_time": round(before),
                 "mib_more_for_100_at_once": round(max(most) - before),
                 "wrong_answers": sum(
@@ -367,10 +366,6 @@ def of_signature(answers, expected):
         apart = np.abs(expected - np.array(outputs[: len(expected)]))
         row["most_apart_from_predict"] = float(f"{np.max(apart):.1e}")
     return row
-
-
-def peak_mib():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def measure_frozen(arguments):
@@ -464,9 +459,6 @@ def main():
     arguments = parse_arguments()
     if arguments.one_frozen:
         return measure_one_frozen(arguments.one_frozen, arguments.steps)
-    results = {}
-    if arguments.output.exists():
-        results = json.loads(arguments.output.read_text())
     for part in arguments.parts.split(","):
         measure = {
             "load": measure_load,
@@ -479,9 +471,9 @@ def main():
         if part == "frozen":
             kind = "" if arguments.layer == "sam" else f"_{arguments.layer}"
             name += f"{kind}_{arguments.index}"
-        results[name] = measure(arguments)
-    results["command"] = "python benchmarks/serving.py"
-    arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+        result = measure(arguments)
+        save(arguments.output, {**load(arguments.output), name: result})
+        store_row(arguments.output, "measured", name, {})
 
 
 if __name__ == "__main__":
