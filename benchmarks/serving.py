@@ -12,7 +12,8 @@ examples/serve.py with saved_models/copy_ntm, and are all answers right? Each cl
 (of locust, benchmarks/locustfile.py) sends sequences of the copy task, one after the
 other; each answer is compared with the SavedModel's own. Expected: throughput grows
 until the cores are busy, then the waiting time grows with the clients; no answer is
-wrong. With `--before` the servers of other commits are asked in turn.
+wrong. With `--before` the servers of other commits are asked in turn; those before
+bfc3a2e need the package fastapi.
 
 Question 2 (`growth`): does the server's memory grow with 10,000 requests? Expected: no.
 
