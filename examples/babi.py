@@ -12,6 +12,7 @@ import math
 import subprocess
 import sys
 
+import babi_associative
 import keras
 import numpy as np
 import tensorflow as tf
@@ -221,8 +222,10 @@ def make_model(cell, layer, embedding, vocabulary):
         cell: As of examples/train.py.
         layer: Dictionary, the arguments of the cell's layer.
         embedding: Dictionary: `units` of each of two embeddings, those of a
-            `convolution` over a sentence and the two before it, `dropout`, and
-            `think_steps` after a `question` and after another `sentence`.
+            `convolution` over a sentence and the two before it, `dropout`,
+            `think_steps` after a `question` and after another `sentence`, and
+            `output_units`, of a layer before the answers, none without it. With
+            `associative`, see babi_associative.py.
         vocabulary: A `Vocabulary`.
     """
     words = keras.Input((None, vocabulary.positions), dtype="int32", name="words")
@@ -247,6 +250,11 @@ def make_model(cell, layer, embedding, vocabulary):
     convolution.supports_masking = True
     features = keras.layers.Concatenate()([features, convolution(features)])
     features = keras_sam.SinePositions()(features)
+    if "associative" in embedding:
+        told_and_asked = babi_associative.told_and_asked(
+            words, questions, vocabulary, layer["word_size"], embedding["associative"]
+        )
+        features = keras.layers.Concatenate()([*told_and_asked, features])
     if cell == "lstm":
         memory = keras.layers.LSTM(layer["units"], return_sequences=True, name="memory")
     else:
@@ -255,7 +263,11 @@ def make_model(cell, layer, embedding, vocabulary):
     most = max(1, *steps.values())  # A layer that takes none has a number for it.
     think = keras_sam.ThinkSteps(memory, most, name="think_steps")
     outputs = think(features, counts)
-    return keras.Model(words, keras.layers.Dense(len(vocabulary.answers))(outputs))
+    answer = [keras.layers.Dense(len(vocabulary.answers))]
+    if "output_units" in embedding:
+        hidden = keras.layers.Dense(embedding["output_units"], activation="relu")
+        answer = [hidden, keras.layers.Dropout(embedding["dropout"]), *answer]
+    return keras.Model(words, keras.Sequential(answer, name="answer")(outputs))
 
 
 class PatientLessons(keras_sam.callbacks.LessonCurriculum):
@@ -361,6 +373,7 @@ class BabiProblem:
         self._trained_on = stream.get("tasks", [*range(1, 21)])
         loaded = self.read("train", "validation")
         self.vocabulary = Vocabulary(loaded[0])
+        self._rarity = babi_associative.rarity(loaded[0], self.vocabulary)
         # Most stories of task 4's test are in these as well.
         self._seen = {
             story_text(story) for split in loaded for story in split if story[0] == 4
@@ -390,6 +403,7 @@ class BabiProblem:
         problem.seed, problem.vocabulary = seed, vocabulary
         problem._embedding = recipe.get("embedding")
         problem._interface_bias = recipe.get("interface_bias", {})
+        problem._rarity = None
         return problem
 
     def read(self, *splits):
@@ -437,6 +451,9 @@ class BabiProblem:
         if cell != "lstm":
             memory = model.get_layer("think_steps").layer
             set_interface_bias(memory.cell, self._interface_bias)
+        if "associative" in self._embedding and self._rarity is not None:
+            rng = np.random.default_rng(self.seed)
+            babi_associative.start(model, self._rarity, rng)
         return model
 
     def compile(self, model, training, steps):

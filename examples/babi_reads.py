@@ -72,8 +72,8 @@ def look(model, words):
     source = source.numpy()[0]
     recording = visualize.record(think.layer, inputs[0], max_slots=len(source) + 64)
     read = sentences_read(recording, source)[source == len(words) - 1]
-    output = recording.outputs[last.numpy()[0, -1:]]
-    return np.asarray(model.layers[-1](output))[0], read
+    output = recording.outputs[np.newaxis, last.numpy()[0, -1:]]
+    return np.asarray(model.get_layer("answer")(output))[0, 0], read
 
 
 def reads_of(model, problem, sentences):

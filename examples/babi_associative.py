@@ -1,0 +1,115 @@
+"""A memory of bAbI that starts as an associative one: it finds before it has learned.
+
+A sentence is told as the sum of its words' vectors beside its time, and a question asks
+in the same way. At the start the layer writes what it is told and looks for what it is
+asked and for what it has just read, so that a question finds the sentences that share
+its rare words. All of it is learned from there: the vectors, what is written, and what
+is looked for at each step of thought.
+"""
+
+import collections
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+import keras_sam
+from keras_sam.datasets import babi_files
+
+WAVES = 7
+# A dense controller has a tanh, which hardly bends such values.
+SCALE = 0.3
+
+
+def rarity(stories, vocabulary):
+    """How little a word says which sentence it is from: `[words]`.
+
+    The logarithm of the inverse share of the sentences that have the word, as in
+    inverse document frequency. Words of questions alone have 0.
+    """
+    told = [text for _, texts, _ in stories for text in texts if "?" not in text]
+    count = collections.Counter(w for t in told for w in set(babi_files.words(t)))
+    return np.array(
+        [
+            math.log(len(told) / count[w]) if w in count else 0.0
+            for w in vocabulary.words
+        ]
+    )
+
+
+def told_and_asked(words, questions, vocabulary, word_size, time_size):
+    """What a step tells the memory and what it asks, `[batch, time, word_size]` each.
+
+    The first is 0 at questions, the second elsewhere.
+
+    Args:
+        words: Keras tensor of integers `[batch, time, positions]`.
+        questions: Keras tensor of booleans `[batch, time]`.
+        vocabulary: A `babi.Vocabulary`.
+        word_size: Integer.
+        time_size: Number, the factor of the sines and cosines of a sentence's time.
+    """
+    both = []
+    for name, kept in (("told", ~questions), ("asked", questions)):
+        kept = kept[..., np.newaxis]
+        embed = keras_sam.SentenceEmbedding(
+            len(vocabulary.words), word_size - 2 * WAVES, name=name
+        )
+        content = embed(ops.where(kept, words, 0))
+        timed = keras_sam.SinePositions(WAVES)(content)
+        times = timed[..., -2 * WAVES :] * (time_size * ops.cast(kept, timed.dtype))
+        both.append(ops.concatenate([content, times], axis=-1))
+    return both
+
+
+def start(model, rarity, rng):
+    """Sets the weights that a model of `babi.make_model` starts from.
+
+    Args:
+        model: The model.
+        rarity: Array `[words]`, see `rarity`.
+        rng: A `numpy.random.Generator`.
+    """
+    vectors = 0.2 * rarity[:, np.newaxis]
+    for name in ("told", "asked"):
+        layer = model.get_layer(name)
+        embeddings, *others = layer.get_weights()
+        if name == "told":
+            vectors = vectors * rng.standard_normal(embeddings.shape)
+        layer.set_weights([vectors, *others])
+    think = model.get_layer("think_steps")
+    if isinstance(think.layer, keras.layers.LSTM):
+        return
+    cell = think.layer.cell
+    size, reads = cell.word_size, cell.read_heads * cell.word_size
+    told, asked, read = slice(0, size), slice(size, 2 * size), slice(-reads, None)
+    thoughts = think.thoughts.numpy()
+    thoughts[:, : 2 * size] = 0.0
+    think.thoughts.assign(thoughts)
+
+    dense, interface = cell.controller.dense, cell.interface
+    kernel, bias = dense.get_weights()
+    copied = 2 * size + reads
+    kernel[:, :copied] = 0.0
+    for inputs, first in ((told, 0), (asked, size), (read, 2 * size)):
+        block = kernel[inputs]
+        block[:, first : first + len(block)] = SCALE * np.eye(len(block))
+    dense.set_weights([kernel, bias])
+
+    kernel, bias = interface.get_weights()
+    same = np.eye(size) / SCALE
+    nothing = np.zeros((len(kernel) - copied, size))
+    columns = cell.interface_columns
+    kernel[:, columns["vectors"]] = np.concatenate(
+        [same, 0.0 * same, np.zeros((reads, size)), nothing]
+    )
+    queries = []
+    for head in range(cell.read_heads):
+        seen = np.zeros((cell.read_heads, size, size))
+        seen[head] = 0.5 * same
+        queries.append(
+            np.concatenate([same, 2.0 * same, seen.reshape(reads, size), nothing])
+        )
+    kernel[:, columns["queries"]] = np.concatenate(queries, axis=1)
+    interface.set_weights([kernel, bias])
