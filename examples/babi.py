@@ -373,7 +373,7 @@ class BabiProblem:
         self._trained_on = stream.get("tasks", [*range(1, 21)])
         loaded = self.read("train", "validation")
         self.vocabulary = Vocabulary(loaded[0])
-        self._rarity = babi_associative.rarity(loaded[0], self.vocabulary)
+        self.rarity = babi_associative.rarity(loaded[0], self.vocabulary)
         # Most stories of task 4's test are in these as well.
         self._seen = {
             story_text(story) for split in loaded for story in split if story[0] == 4
@@ -403,7 +403,7 @@ class BabiProblem:
         problem.seed, problem.vocabulary = seed, vocabulary
         problem._embedding = recipe.get("embedding")
         problem._interface_bias = recipe.get("interface_bias", {})
-        problem._rarity = None
+        problem.rarity = None
         return problem
 
     def read(self, *splits):
@@ -451,9 +451,10 @@ class BabiProblem:
         if cell != "lstm":
             memory = model.get_layer("think_steps").layer
             set_interface_bias(memory.cell, self._interface_bias)
-        if "associative" in self._embedding and self._rarity is not None:
+        # A problem without stories makes a model for weights that are there already.
+        if "associative" in self._embedding and self.rarity is not None:
             rng = np.random.default_rng(self.seed)
-            babi_associative.start(model, self._rarity, rng)
+            babi_associative.start(model, self.rarity, rng)
         return model
 
     def compile(self, model, training, steps):

@@ -71,45 +71,37 @@ def start(model, rarity, rng):
         rarity: Array `[words]`, see `rarity`.
         rng: A `numpy.random.Generator`.
     """
-    vectors = 0.2 * rarity[:, np.newaxis]
-    for name in ("told", "asked"):
-        layer = model.get_layer(name)
-        embeddings, *others = layer.get_weights()
-        if name == "told":
-            vectors = vectors * rng.standard_normal(embeddings.shape)
-        layer.set_weights([vectors, *others])
+    told, asked = (model.get_layer(name) for name in ("told", "asked"))
+    vectors = 0.2 * rarity[:, np.newaxis] * rng.standard_normal(told.embeddings.shape)
+    for layer in (told, asked):
+        layer.embeddings.assign(vectors)
     think = model.get_layer("think_steps")
     if isinstance(think.layer, keras.layers.LSTM):
         return
     cell = think.layer.cell
     size, reads = cell.word_size, cell.read_heads * cell.word_size
-    told, asked, read = slice(0, size), slice(size, 2 * size), slice(-reads, None)
     thoughts = think.thoughts.numpy()
-    thoughts[:, : 2 * size] = 0.0
+    thoughts[:, : 2 * size] = 0.0  # A thought tells nothing and asks for nothing.
     think.thoughts.assign(thoughts)
 
-    dense, interface = cell.controller.dense, cell.interface
-    kernel, bias = dense.get_weights()
+    # The controller's first units are what is told, what is asked and what was read,
+    # of which the first two are its first inputs and the third are its last.
     copied = 2 * size + reads
+    kernel, bias = cell.controller.get_weights()
     kernel[:, :copied] = 0.0
-    for inputs, first in ((told, 0), (asked, size), (read, 2 * size)):
-        block = kernel[inputs]
-        block[:, first : first + len(block)] = SCALE * np.eye(len(block))
-    dense.set_weights([kernel, bias])
+    kernel[: 2 * size, : 2 * size] = SCALE * np.eye(2 * size)
+    kernel[-reads:, 2 * size : copied] = SCALE * np.eye(reads)
+    cell.controller.set_weights([kernel, bias])
 
-    kernel, bias = interface.get_weights()
-    same = np.eye(size) / SCALE
-    nothing = np.zeros((len(kernel) - copied, size))
-    columns = cell.interface_columns
-    kernel[:, columns["vectors"]] = np.concatenate(
-        [same, 0.0 * same, np.zeros((reads, size)), nothing]
+    # What is told is written. A head looks for that, for twice what is asked and for
+    # half of what it has read.
+    same, columns = np.eye(size) / SCALE, cell.interface_columns
+    kernel, bias = cell.interface.get_weights()
+    for part in ("vectors", "queries"):
+        kernel[:, columns[part]] = 0.0
+    kernel[:size, columns["vectors"]] = same
+    kernel[: 2 * size, columns["queries"]] = np.tile(
+        np.concatenate([same, 2.0 * same]), cell.read_heads
     )
-    queries = []
-    for head in range(cell.read_heads):
-        seen = np.zeros((cell.read_heads, size, size))
-        seen[head] = 0.5 * same
-        queries.append(
-            np.concatenate([same, 2.0 * same, seen.reshape(reads, size), nothing])
-        )
-    kernel[:, columns["queries"]] = np.concatenate(queries, axis=1)
-    interface.set_weights([kernel, bias])
+    kernel[2 * size : copied, columns["queries"]] = 0.5 / SCALE * np.eye(reads)
+    cell.interface.set_weights([kernel, bias])

@@ -316,6 +316,35 @@ def test_recipe_of_dntm_has_a_gru_and_no_thoughts(import_example):
     assert think.expand(sequences, np.zeros((1, 2), "int32")).inputs.shape[1] == 2
 
 
+@pytest.mark.parametrize("cell", ["sam", "sdnc"])
+def test_an_associative_memory_finds_before_it_has_learned(cell, import_example):
+    babi, reads = import_example("babi"), import_example("babi_reads")
+    training = import_example("training")
+    path = EXAMPLES / "recipes" / "babi_associative.toml"
+    recipe = training.read_recipe(path, cell)
+    # A name is a rare word here, so that a sentence's words outweigh its time.
+    told = [
+        f"{name} {verb} the {place}."
+        for name in ("Mary", *(f"Robot{i}" for i in range(16)), "Sandra")
+        for verb, place in (("entered", "garden"), ("left", "kitchen"))
+    ]
+    asked = ["Where is Mary?", "Where is Sandra?"]
+    story = (1, [*told, *asked], [*[""] * len(told), "kitchen", "kitchen"])
+    problem = babi.BabiProblem.without_stories(recipe, 0, babi.Vocabulary([story]))
+    problem.rarity = babi.babi_associative.rarity([story], problem.vocabulary)
+    model = problem.make_model(cell, recipe["layer"])
+    for question in asked:
+        read, answer = reads.reads_of(model, problem, [*told, question])
+        assert answer == "kitchen"
+        name = question.split()[2].strip("?")
+        about = [i for i, sentence in enumerate(told) if sentence.startswith(name)]
+        # At the question and at each of three thoughts.
+        assert read.shape == (4, len(told) + 1)
+        assert (read[:, about].sum(axis=1) > 0.6).all()
+        # The later of the two is read more.
+        assert (read[:, about[1]] > read[:, about[0]]).all()
+
+
 def test_drawn_stories_are_whole_and_of_one_task(import_example):
     babi = import_example("babi")
     stories = [
