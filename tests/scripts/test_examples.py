@@ -338,8 +338,8 @@ def test_an_associative_memory_finds_before_it_has_learned(cell, import_example)
         assert answer == "kitchen"
         name = question.split()[2].strip("?")
         about = [i for i, sentence in enumerate(told) if sentence.startswith(name)]
-        # At the question and at each of three thoughts.
-        assert read.shape == (4, len(told) + 1)
+        # At the question and at each of two thoughts.
+        assert read.shape == (3, len(told) + 1)
         assert (read[:, about].sum(axis=1) > 0.6).all()
         # The later of the two is read more.
         assert (read[:, about[1]] > read[:, about[0]]).all()
