@@ -31,7 +31,7 @@ import tensorflow as tf
 from keras_sam._compat import in_xla
 from keras_sam.cells.sparse_memory import SparseMemory
 from keras_sam.index.frozen import Resources
-from keras_sam.index.gathering import gather_scattered
+from keras_sam.index.gathering import gather_scattered, on_its_own
 from keras_sam.ops.masks import where_active
 from keras_sam.ops.selection import distinct_top_k, top_k
 from keras_sam.ops.similarity import similarity
@@ -337,14 +337,17 @@ def _own_or_frozen(keys, own, frozen, wanted):
         frozen: Variable `[n, *]`.
         wanted: Integer tensor `[batch, ...]`, keys.
     """
+    def entries(flat, keys, own, frozen):
+        places = _places(keys, flat)
+        found = tf.gather(own, tf.maximum(places, 0), batch_dims=1)
+        is_own = tf.reshape(
+            places >= 0, [*tf.unstack(tf.shape(places)), *[1] * (own.shape.rank - 2)]
+        )
+        return tf.where(is_own, found, tf.gather(frozen, flat))
+
     flat = tf.reshape(wanted, (-1, math.prod(wanted.shape[1:])))
-    places = _places(keys, flat)
-    entries = tf.gather(own, tf.maximum(places, 0), batch_dims=1)
-    is_own = tf.reshape(
-        places >= 0, [*tf.unstack(tf.shape(places)), *[1] * (own.shape.rank - 2)]
-    )
-    entries = tf.where(is_own, entries, _take(frozen, flat))
-    return tf.reshape(entries, (-1, *wanted.shape[1:], *own.shape[2:]))
+    found = on_its_own(entries, flat, keys, own, tf.convert_to_tensor(frozen))
+    return tf.reshape(found, (-1, *wanted.shape[1:], *own.shape[2:]))
 
 
 def _take(variable, slots):
