@@ -13,8 +13,8 @@ The models take turns in one process, round after round. A row has the stories f
 second that the processors work, which hardly depends on what else a machine does, and
 those for each second on the clock. Ratios are taken within a round.
 
-Expected: an LSTM, which Keras runs in TensorFlow's graph, learns from some times as many
-stories as SAM, and SAM from about twice as many as SDNC.
+Expected: an LSTM, which Keras runs in TensorFlow's graph, learns from some times as
+many stories as SAM, and SAM from about twice as many as SDNC.
 
 Writes benchmarks/results/throughput.json.
 """

@@ -39,7 +39,6 @@ from keras_sam.ops.similarity import similarity
 from keras_sam.ops.sparse import batch_indices, is_first_occurrence
 from keras_sam.ops.sparse_linkage import link_changes, links_from
 
-
 # Within XLA there is room for a multiple of so many.
 ROOM = 16
 
@@ -353,6 +352,7 @@ def _own_or_frozen(keys, own, frozen, wanted):
         frozen: Variable `[n, *]`.
         wanted: Integer tensor `[batch, ...]`, keys.
     """
+
     def entries(flat, keys, own, frozen):
         places = _places(keys, flat)
         found = tf.gather(own, tf.maximum(places, 0), batch_dims=1)
