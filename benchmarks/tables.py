@@ -994,17 +994,17 @@ def first_call():
 
 def throughput():
     """Stories a processor's second, before some changes and with them."""
-    before, now = (
+    both = [
         {each["kind"]: each for each in stored(name)["throughput"]["rows"]}
         for name in ("throughput_before", "throughput")
-    )
+    ]
     rows = [
         [
             kind.upper(),
-            *(measured(runs[kind]["stories_a_processor_second"]) for runs in (before, now)),
-            *(number(runs[kind]["lstm_over_it"]["median"]) for runs in (before, now)),
+            *(measured(run[kind]["stories_a_processor_second"]) for run in both),
+            *(number(run[kind]["lstm_over_it"]["median"]) for run in both),
         ]
-        for kind in now
+        for kind in both[-1]
     ]
     columns = ["layer", "before, stories a second", "now, stories a second"]
     columns += ["before, LSTM over it", "now, LSTM over it"]
