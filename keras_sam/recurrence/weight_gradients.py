@@ -5,8 +5,8 @@ To add a weight's gradient at every step touches the whole weight at every step.
 `left^T d_out`. These are kept for a chunk of steps and multiplied once:
 `dW = sum_t left_t^T d(left_t W)`. All other uses of a weight are summed step by step.
 
-The gradient of `left` is `d_out W^T`. On a CPU XLA is several times slower with a matrix
-turned within the product. So these weights are turned once, before the loop.
+The gradient of `left` is `d_out W^T`. On a CPU XLA is several times slower with a
+matrix turned within the product. So these weights are turned once, before the loop.
 """
 
 from typing import Any, NamedTuple
