@@ -992,6 +992,25 @@ def first_call():
     return markdown(columns, rows)
 
 
+def throughput():
+    """Stories a processor's second, before some changes and with them."""
+    both = [
+        {each["kind"]: each for each in stored(name)["throughput"]["rows"]}
+        for name in ("throughput_before", "throughput")
+    ]
+    rows = [
+        [
+            kind.upper(),
+            *(measured(run[kind]["stories_a_processor_second"]) for run in both),
+            *(number(run[kind]["lstm_over_it"]["median"]) for run in both),
+        ]
+        for kind in both[-1]
+    ]
+    columns = ["layer", "before, stories a second", "now, stories a second"]
+    columns += ["before, LSTM over it", "now, LSTM over it"]
+    return markdown(columns, rows)
+
+
 # Wrong answers of DMN+, a model a task, in percent: Xiong et al. 2016.
 DMN_PLUS = {1: 0.0, 2: 0.3, 3: 1.1, 15: 0.0, 16: 45.3, 17: 4.2}
 # Wrong answers of D-NTMs with a GRU to all 20 tasks: Gulcehre et al. 2016.
@@ -1060,6 +1079,7 @@ TABLES = {
         found,
         found_by_scann,
         first_call,
+        throughput,
         task_error,
         learning_long,
         strengths,

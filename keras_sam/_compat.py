@@ -85,6 +85,18 @@ def custom_gradient(forward, gradient, arguments):
     return outputs[: len(results)]
 
 
+def set_gradient(operation, gradient):
+    """Gives an operation of a graph a gradient of its own, instead of its kind's.
+
+    Args:
+        operation: A `tf.Operation`.
+        gradient: Function from the operation and the gradients of its outputs to a list
+            of those of its inputs.
+    """
+    # As `_override_gradient_function` does for all operations of a kind.
+    operation._gradient_function = gradient
+
+
 @contextlib.contextmanager
 def call_context(layer, training):
     """Layers called within it are called by `layer`, with this `training`."""

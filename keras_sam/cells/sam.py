@@ -385,17 +385,20 @@ class SAMCell(AccessCell):
         Returns:
             Tensor `[batch, writes, W]`, the same for entries of the same slot.
         """
-        by_head = tf.reshape(weights, (-1, self.write_heads, self.writes_per_head, 1))
-        added = tf.reshape(
-            by_head * vectors[:, :, tf.newaxis],
-            (-1, self.write_heads * self.writes_per_head, self.word_size),
-        )
         erased = tf.tile(self._oldest(weights.dtype), [self.write_heads])
         if self.gated_erase:
             erased *= weights
         same = same_slots(slots, weights.dtype)
         erased = tf.minimum(tf.linalg.matvec(same, erased), 1.0)
-        return (1.0 - erased)[..., tf.newaxis] * old_rows + tf.matmul(same, added)
+        # First all that a head adds to a slot, then the vectors: they are wide.
+        writes = self.write_heads * self.writes_per_head
+        by_head = tf.reshape(
+            same * weights[:, tf.newaxis],
+            (-1, writes, self.write_heads, self.writes_per_head),
+        )
+        by_head = tf.reduce_sum(by_head, axis=-1)[..., tf.newaxis]
+        added = tf.reduce_sum(by_head * vectors[:, tf.newaxis], axis=2)
+        return (1.0 - erased)[..., tf.newaxis] * old_rows + added
 
     def choose_reads(self, parts: Any, state: AccessState, memory: SparseMemory) -> Any:
         """Where to read.

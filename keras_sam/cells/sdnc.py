@@ -22,6 +22,9 @@ from keras_sam.options import (
     TensorLike,
 )
 
+# A sum is written out for so many terms at most.
+MOST_TERMS = 32
+
 
 class SDNCState(NamedTuple):
     """State of an `SDNCCell`; R read heads that read K slots each, K_L links a slot."""
@@ -349,9 +352,7 @@ def _heaviest(slots, weights, count):
         Integer tensor `[batch, heads, count]`, the largest sum first; of equal sums
         what comes first.
     """
-    same = slots[..., tf.newaxis] == slots[..., tf.newaxis, :]
-    # Over the first of two equal axes: the other way XLA adds one by one.
-    sums = tf.reduce_sum(tf.where(same, weights[..., tf.newaxis], 0.0), axis=-2)
+    sums = _sums_by_slot(slots, weights)
     last = slots.shape[-1] - 1
     taken = tf.constant(-math.inf, sums.dtype)
     found = []
@@ -362,6 +363,21 @@ def _heaviest(slots, weights, count):
         found.append(tf.gather(slots, position, batch_dims=2))
         sums = tf.where(slots == found[-1], taken, sums)
     return tf.concat(found, axis=-1)
+
+
+def _sums_by_slot(slots, weights):
+    """For each entry the sum of all weights `[batch, heads, n]` on the same slot."""
+    size = slots.shape[-1]
+    # XLA writes down each pair of entries before it adds them up, unless they are added
+    # here, so many at a time.
+    terms = max(each for each in range(1, MOST_TERMS + 1) if size % each == 0)
+    parts = zip(
+        *(tf.split(each[..., tf.newaxis], terms, axis=-2) for each in (slots, weights)),
+        strict=True,
+    )
+    others = slots[..., tf.newaxis, :]
+    sums = sum(tf.where(slot == others, weight, 0.0) for slot, weight in parts)
+    return tf.reduce_sum(sums, axis=-2)
 
 
 def _sharpen(weights, slots, sharpness):

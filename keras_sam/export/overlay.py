@@ -23,6 +23,7 @@ A request's tensors grow with the slots that it touches. XLA has no tensors that
 there they have room for all that a sequence may touch, and one place for nothing.
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -31,12 +32,15 @@ import tensorflow as tf
 from keras_sam._compat import in_xla
 from keras_sam.cells.sparse_memory import SparseMemory
 from keras_sam.index.frozen import Resources
-from keras_sam.index.gathering import gather_scattered
+from keras_sam.index.gathering import gather_scattered, on_its_own
 from keras_sam.ops.masks import where_active
 from keras_sam.ops.selection import distinct_top_k, top_k
 from keras_sam.ops.similarity import similarity
 from keras_sam.ops.sparse import batch_indices, is_first_occurrence
 from keras_sam.ops.sparse_linkage import link_changes, links_from
+
+# Within XLA there is room for a multiple of so many.
+ROOM = 16
 
 
 class Copies(NamedTuple):
@@ -147,13 +151,19 @@ def with_room(tensors, copies, lists):
     """
     if not in_xla():
         return tensors
-    wider = [_wider(part, copies) for part in tensors.copies[1:]]
-    tensors = tensors._replace(
-        copies=Copies(_wider(tensors.copies[0], copies, -1), *wider)
-    )
+
+    def missing(keys, more):
+        # And a place for nothing.
+        return more + 1 + -(tf.shape(keys)[1] + more + 1) % ROOM
+
+    slots, *parts = tensors.copies
+    more = missing(slots, copies)
+    wider = [_wider(part, more) for part in parts]
+    tensors = tensors._replace(copies=Copies(_wider(slots, more, -1), *wider))
     if tensors.links:
         numbers, own, precedence = tensors.links
-        links = LinkCopies(_wider(numbers, lists, -1), _wider(own, lists), precedence)
+        more = missing(numbers, lists)
+        links = LinkCopies(_wider(numbers, more, -1), _wider(own, more), precedence)
         tensors = tensors._replace(links=links)
     return tensors
 
@@ -201,10 +211,7 @@ class OverlayMemory(SparseMemory):
         first = self._next_in_order(count)[:, tf.newaxis]
         first = tf.tile(first, (1, queries.shape[1], 1))
         found = tf.concat([frozen.search(queries, copies.slots), first], axis=-1)
-        # Not over the last axis, which XLA does not vectorise.
-        is_copied = tf.reduce_any(
-            found[:, tf.newaxis] == copies.slots[..., tf.newaxis, tf.newaxis], axis=1
-        )
+        is_copied = _places(copies.slots, found) >= 0
         own = tf.tile(copies.slots[:, tf.newaxis], (1, queries.shape[1], 1))
         # Both kinds side by side; what does not count, after all slots.
         nothing = frozen.slots
@@ -306,7 +313,7 @@ def _extend(keys, values, wanted, new_values):
     def extended(old, values, filling=0):
         if in_xla():
             return _set_places(old, places, values)
-        wider = _wider(old, wanted.shape[1], filling)
+        wider = _wider(old, wanted.shape[1] + 1, filling)
         return _set_places(wider, places, values)[:, :used]
 
     return extended(keys, tf.where(new, wanted, -1), -1), [
@@ -315,17 +322,25 @@ def _extend(keys, values, wanted, new_values):
 
 
 def _wider(values, more, filling=0):
-    """Values `[batch, C, ...]` with so many more places, and one for nothing."""
-    room = [[0, 0], [0, more + 1]] + [[0, 0]] * (values.shape.rank - 2)
+    """Values `[batch, C, ...]` with so many more places."""
+    room = [[0, 0], [0, more]] + [[0, 0]] * (values.shape.rank - 2)
     return tf.pad(values, room, constant_values=filling)
 
 
 def _places(keys, wanted):
-    """Where among keys `[batch, C]` wanted ones `[batch, n]` are; -1 if nowhere."""
-    same = wanted[:, tf.newaxis] == keys[..., tf.newaxis]
-    # Neither argmax nor a maximum over the last axis, which XLA does not vectorise.
-    numbers = tf.range(tf.shape(keys)[1])[:, tf.newaxis]
-    return tf.reduce_max(tf.where(same, numbers, -1), axis=1)
+    """Where among keys `[batch, C]` wanted ones `[batch, ...]` are; -1 if nowhere."""
+    shape = tf.shape(keys)
+    # Within XLA many keys at each place of what is written down, and neither argmax nor
+    # a maximum over the last axis, which XLA does not vectorise.
+    groups = ROOM if in_xla() else 1
+    axes = [-1, *[1] * (wanted.shape.rank - 1)]
+    numbers = tf.reshape(tf.range(shape[1]), (groups, *axes))
+    keys = tf.reshape(keys, (shape[0], groups, *axes))
+    places = [
+        tf.where(wanted[:, tf.newaxis] == keys[:, i], numbers[i], -1)
+        for i in range(groups)
+    ]
+    return tf.reduce_max(functools.reduce(tf.maximum, places), axis=1)
 
 
 def _own_or_frozen(keys, own, frozen, wanted):
@@ -337,14 +352,18 @@ def _own_or_frozen(keys, own, frozen, wanted):
         frozen: Variable `[n, *]`.
         wanted: Integer tensor `[batch, ...]`, keys.
     """
+
+    def entries(flat, keys, own, frozen):
+        places = _places(keys, flat)
+        found = tf.gather(own, tf.maximum(places, 0), batch_dims=1)
+        is_own = tf.reshape(
+            places >= 0, [*tf.unstack(tf.shape(places)), *[1] * (own.shape.rank - 2)]
+        )
+        return tf.where(is_own, found, tf.gather(frozen, flat))
+
     flat = tf.reshape(wanted, (-1, math.prod(wanted.shape[1:])))
-    places = _places(keys, flat)
-    entries = tf.gather(own, tf.maximum(places, 0), batch_dims=1)
-    is_own = tf.reshape(
-        places >= 0, [*tf.unstack(tf.shape(places)), *[1] * (own.shape.rank - 2)]
-    )
-    entries = tf.where(is_own, entries, _take(frozen, flat))
-    return tf.reshape(entries, (-1, *wanted.shape[1:], *own.shape[2:]))
+    found = on_its_own(entries, flat, keys, own, tf.convert_to_tensor(frozen))
+    return tf.reshape(found, (-1, *wanted.shape[1:], *own.shape[2:]))
 
 
 def _take(variable, slots):

@@ -36,13 +36,29 @@ def gather_scattered(rows, numbers):
     return _gather_after(looked_at, rows, numbers)
 
 
+def on_its_own(function, *tensors):
+    """What a function makes of tensors, of which XLA fuses nothing with what is around.
+
+    Within what follows XLA would compute it again for each number that needs it.
+
+    Args:
+        function: Function of tensors to a tensor.
+        *tensors: Its arguments, the first of them of numbers and not empty.
+    """
+    if not in_xla():
+        return function(*tensors)
+    return _branch(tensors[0], lambda: function(*tensors))
+
+
 def _gather_after(first, rows, numbers):
     def gather():
         return _gather(rows, numbers)
 
-    if not in_xla():
-        return gather()
-    return tf.cond(tf.reduce_max(first()) > 0, gather, gather)
+    return _branch(first(), gather) if in_xla() else gather()
+
+
+def _branch(condition, function):
+    return tf.cond(tf.reduce_max(condition) > 0, function, function)
 
 
 def _gather(rows, numbers):

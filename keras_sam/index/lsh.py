@@ -267,9 +267,11 @@ class LSH(Index):
         # Planes that tell no buckets apart yet are the last to be crossed.
         matters = (bits < in_use[..., tf.newaxis])[:, tf.newaxis]
         far = tf.where(matters, tf.abs(distances), distances.dtype.max)
-        one, other = far[..., tf.newaxis], far[..., tf.newaxis, :]
-        nearer = (other < one) | (other == one) & (order < order[:, tf.newaxis])
-        rank = tf.reduce_sum(tf.cast(nearer, tf.int32), axis=-1)
+        # Added here: a sum over an axis, made with its terms, XLA does not vectorise.
+        rank = sum(
+            tf.cast((other < far) | (other == far) & (number < order), tf.int32)
+            for number, other in enumerate(tf.split(far, state.layout.bits, axis=-1))
+        )
         sets = _flip_sets(state.layout.bits, self.probes)
         flip = [
             tf.reduce_sum(tf.where(rank == number, bits, 0), axis=-1)

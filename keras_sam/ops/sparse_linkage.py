@@ -173,15 +173,15 @@ def link_changes(
         `LinkChanges`.
     """
     write = _Write(slots, weights, erased, precedence)
-    rows = _Lists(gather, 0, memory_slots)
-    columns = _Lists(gather, memory_slots, 0)
-    old_rows, new_rows = _changed_rows(write, rows)
-    old_columns, new_columns = _changed_columns(write, columns, new_rows)
     changed = tf.concat([write.last, write.slots], axis=-1)
+    # All rows and columns at once.
+    ends = _Ends(gather, memory_slots, rows=write.slots, columns=changed)
+    new_rows = _changed_rows(write, ends.rows)
+    new_columns = _changed_columns(write, changed, ends.columns, new_rows)
     return LinkChanges(
-        numbers=tf.concat([rows.numbers(write.slots), columns.numbers(changed)], 1),
+        numbers=ends.numbers,
         lists=tf.concat([new_rows, new_columns], axis=1),
-        old_lists=tf.concat([old_rows, old_columns], axis=1),
+        old_lists=ends.lists,
         precedence=_changed_precedence(write),
     )
 
@@ -218,36 +218,48 @@ class _Write:
         return tf.where(~_among(slots, self._erased), fades, 0.0)
 
 
-class _Lists(NamedTuple):
-    """The rows of the links, or the columns."""
+class _End(NamedTuple):
+    """Some rows of the links, or some columns."""
 
-    gather: Gather
-    first: int  # the number of slot 0's list
-    other: int  # of its list at the other end: a column's for a row, and so on
+    linked: tf.Tensor  # [batch, n, K_L]: the slots that they name
+    weights: tf.Tensor  # [batch, n, K_L]
+    others: tf.Tensor  # [batch, n, K_L]: the weights in the lists at the other end
 
-    def numbers(self, slots):
-        return tf.cast(slots, tf.int32) + self.first
 
-    def of(self, slots):
-        """The lists of slots `[batch, ...]`."""
-        return self.gather(self.numbers(slots))
+class _Ends:
+    """Some rows and some columns of the links, gathered together.
 
-    def other_end(self, linked, slots):
-        """The weights that slots have in the lists of what is linked to them.
+    Args:
+        gather: As for `link_changes`.
+        memory_slots: Integer N.
+        rows: Tensor `[batch, n]`, slots whose rows are wanted.
+        columns: Tensor `[batch, m]`, slots whose columns are wanted.
 
-        Args:
-            linked: Tensor `[batch, n, K_L]`, what the lists of the slots name.
-            slots: Tensor `[batch, n]`.
+    Attributes:
+        numbers: Integer tensor `[batch, n + m]`, of the rows' lists, then the columns'.
+        lists: Tensor `[batch, n + m, 2, K_L]`.
+        rows: `_End` of the rows.
+        columns: `_End` of the columns.
+    """
 
-        Returns:
-            Tensor `[batch, n, K_L]`.
-        """
-        others = _unstack(self.gather(tf.cast(linked, tf.int32) + self.other))
-        return _lookup(*others, slots[..., tf.newaxis, tf.newaxis])[..., 0]
+    def __init__(self, gather, memory_slots, rows, columns):
+        sizes = [rows.shape[1], columns.shape[1]]
+        slots = tf.concat([rows, columns], axis=-1)
+        first = tf.repeat([0, memory_slots], sizes)
+        self.numbers = tf.cast(slots, tf.int32) + first
+        self.lists = gather(self.numbers)
+        linked, weights = _unstack(self.lists)
+        # A row's entries are in columns as well, and a column's in rows.
+        other = tf.repeat([memory_slots, 0], sizes)[:, tf.newaxis]
+        others = _unstack(gather(tf.cast(linked, tf.int32) + other))
+        slots = tf.cast(slots, weights.dtype)[..., tf.newaxis, tf.newaxis]
+        others = _lookup(*others, slots)[..., 0]
+        parts = (tf.split(part, sizes, axis=1) for part in (linked, weights, others))
+        self.rows, self.columns = (_End(*part) for part in zip(*parts, strict=True))
 
 
 def _changed_rows(write, rows):
-    """The rows of what is written: what they were and become.
+    """What the rows of what is written become, from their `_End`.
 
     The columns of what was written last are made from them: of their entries the row
     gets all, so that the column has a 1.
@@ -257,35 +269,35 @@ def _changed_rows(write, rows):
     gained = write.precedence / tf.maximum(most, 1.0)
     last, slots = write.last[:, tf.newaxis], write.slots[..., tf.newaxis]
 
-    old = rows.of(write.slots)
-    before, in_row = _unstack(old)
-    in_column = rows.other_end(before, write.slots)
+    before, in_row, in_column = rows
     in_row *= write.kept(write.slots)[..., tf.newaxis]
     entries = in_row * in_column * write.kept(before)
     new = write.weights[..., tf.newaxis] * gained[:, tf.newaxis]
     new = tf.where(slots != last, new, 0.0) + _lookup(before, entries, last)
     entries = tf.where(~_among(before, write.last), entries, 0.0)
-    return old, _strongest(
-        write.links_per_slot, (last, new, new), (before, entries, in_row)
-    )
+    return _strongest(write.links_per_slot, (last, new, new), (before, entries, in_row))
 
 
-def _changed_columns(write, columns, new_rows):
-    """The columns of what was written last, and of what is written now."""
+def _changed_columns(write, changed, columns, new_rows):
+    """What the columns become of what was written last and of what is written now.
+
+    Args:
+        write: `_Write`.
+        changed: Tensor `[batch, K_L + writes]`, these slots.
+        columns: Their `_End`.
+        new_rows: What `_changed_rows` returned.
+    """
     slots = write.slots[:, tf.newaxis]
-    changed = tf.concat([write.last, write.slots], axis=-1)
-    old = columns.of(changed)
-    after, in_column = _unstack(old)
-    in_row = columns.other_end(after, changed)
+    after, in_column, in_row = columns
     fading = write.kept(changed)[..., tf.newaxis]
+    new = _lookup(after, in_column, slots) * fading
     in_column *= fading
     entries = tf.where(~_among(after, write.slots), in_row * in_column, 0.0)
-    new = _lookup(*_unstack(old), slots) * fading
     new = tf.where(~_among(changed, write.last)[..., tf.newaxis], new, 1.0)
     new_in_row = _lookup(*_unstack(new_rows), changed[:, tf.newaxis])
     new_entries = new * tf.linalg.matrix_transpose(new_in_row)
     new_entries = tf.where(write.once[:, tf.newaxis], new_entries, 0.0)
-    return old, _strongest(
+    return _strongest(
         write.links_per_slot, (slots, new_entries, new), (after, entries, in_column)
     )
 
@@ -353,13 +365,11 @@ def links_from(
         memory_slots: Integer N.
         slots: Integer tensor `[batch, n]`.
     """
-    directions = []
-    for first, other in ((memory_slots, 0), (0, memory_slots)):
-        lists = _Lists(gather, first, other)
-        linked, weights = _unstack(lists.of(slots))
-        weights *= lists.other_end(linked, tf.cast(slots, weights.dtype))
-        directions.append((tf.cast(linked, tf.int32), weights))
-    return tuple(directions)
+    ends = _Ends(gather, memory_slots, rows=slots, columns=slots)
+    return tuple(
+        (tf.cast(end.linked, tf.int32), end.weights * end.others)
+        for end in (ends.columns, ends.rows)
+    )
 
 
 def _unstack(lists):

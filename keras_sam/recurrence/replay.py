@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_sam._compat import custom_gradient
 from keras_sam.cells.sparse_memory import SparseMemory
 from keras_sam.ops.sparse import is_first_occurrence
 
@@ -40,15 +41,25 @@ class RecordedMemory(SparseMemory):
 
     def _with_written(self, slots, words):
         """The words, as functions of the rows written where this step wrote them."""
-        width = words.shape[-1]
+        shape = tf.shape(words)
         flat = tf.reshape(slots, (-1, math.prod(slots.shape[1:])))
         written = flat[:, :, tf.newaxis] == self.slots[:, tf.newaxis]
         # Of a slot written under two names only the first counts.
         written &= is_first_occurrence(self.slots)[:, tf.newaxis]
-        written = tf.cast(written, words.dtype)
-        kept = 1.0 - tf.reduce_sum(written, axis=-1, keepdims=True)
-        old = tf.reshape(words, (-1, flat.shape[1], width))
-        return tf.reshape(kept * old + tf.matmul(written, self.rows), tf.shape(words))
+        kept = ~tf.reduce_any(written, axis=-1)[..., tf.newaxis]
+
+        def gradient(upstream):
+            upstream = tf.reshape(upstream, (-1, flat.shape[1], words.shape[-1]))
+            of_words = tf.where(kept, upstream, 0.0)
+            mask = tf.cast(written, upstream.dtype)
+            of_rows = tf.matmul(mask, upstream, transpose_a=True)
+            return [tf.reshape(of_words, shape), of_rows]
+
+        # They were noted after the step had written: what they are is known.
+        (words,) = custom_gradient(
+            lambda words, _: [words], gradient, [words, self.rows]
+        )
+        return words
 
     def write(self, slots, rows, old_rows, weights, erased):
         self.slots, self.rows = slots, rows

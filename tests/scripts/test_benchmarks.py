@@ -302,6 +302,15 @@ def test_first_call_smoke(tmp_path):
 
 
 @pytest.mark.slow
+def test_throughput_smoke(tmp_path):
+    output = tmp_path / "throughput.json"
+    run_script("benchmarks/throughput.py", "--smoke", "--output", output)
+    sam, lstm = json.loads(output.read_text())["throughput"]["rows"]
+    assert sam["stories_a_processor_second"]["median"] > 0
+    assert lstm["lstm_over_it"]["median"] == 1.0
+
+
+@pytest.mark.slow
 def test_strengths_smoke(tmp_path):
     output = tmp_path / "results.json"
     run_script("benchmarks/strengths.py", "--smoke", "--output", output)
