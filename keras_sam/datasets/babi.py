@@ -140,8 +140,11 @@ class Babi(tfds.core.GeneratorBasedBuilder):
     (None,)
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES = {
+        "2.0.0": "The generated stories of task 3 ask as the official ones do.",
+        "1.0.0": "First release.",
+    }
     BUILDER_CONFIGS = list(_configurations())
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f"Download {_URL} into `manual_dir`; it need not be unpacked."

@@ -96,6 +96,44 @@ def test_generated_stories_have_the_answers_of_the_simulator():
     assert kinds == {verb.split()[0] for verb in verbs}
 
 
+def brought_lately(events):
+    """From an object got or dropped in the last five events to where it was brought."""
+    found = {}
+    for thing in babi_task_3.OBJECTS:
+        touched = [i for i, (_, verb, noun) in enumerate(events) if noun == thing]
+        if not touched or len(events) - touched[-1] > 5:
+            continue
+        last = touched[-1]
+        person, verb, _ = events[last]
+        dropped = verb in ("dropped", "discarded", "left", "put")
+        first = touched[-2] if dropped else last
+        moves = events[first : last if dropped else None]
+        places = [n for who, _, n in moves if who == person and n in babi_task_3.PLACES]
+        if len(places) > 1:
+            found[thing] = places
+    return found
+
+
+def test_generated_questions_follow_the_rule_of_the_official_ones():
+    asked = 0
+    for story in babi_task_3.training_stories(40, held_out=[]):
+        events, due = [], False
+        for line in story:
+            words = line.text.rstrip(".?").removesuffix(" there").split()
+            if line.answer:
+                thing, place = words[3], words[-1]
+                places = brought_lately(events)[thing]
+                last = len(places) - 1 - places[::-1].index(place)
+                assert last > 0 and line.answer == places[last - 1]
+                assert len(events) % 2 == 0
+                due, asked = False, asked + 1
+            else:
+                assert not due
+                events.append((words[0], words[1], words[-1]))
+                due = len(events) % 2 == 0 and bool(brought_lately(events))
+    assert asked == 200
+
+
 def test_the_simulator_follows_what_is_carried():
     story = [
         "John took the milk.",  # nobody knows where
