@@ -3,7 +3,7 @@
     python examples/babi_reads.py --data FOLDER
 
 For a test story of each of some bAbI tasks, the sentences that the slots hold which the
-trained model of saved_models/babi_sdnc reads: at the question, and at each step of
+trained model of `saved_models` reads: at the question, and at each step of
 thought after it. A slot holds what was written to it, each time with a weight w, over
 the part 1 - w of what it held before. Darker is more of the read weight.
 
@@ -23,8 +23,6 @@ from keras_sam import visualize
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
-
-MODEL = MODELS / "babi_sdnc"
 
 
 def sentences_read(recording, source):
@@ -106,11 +104,13 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="folder of the files of bAbI")
+    parser.add_argument("--model", default="babi_sdnc", help="one of saved_models")
     parser.add_argument("--tasks", type=int, nargs="+", default=[1, 2, 15, 16])
     parser.add_argument("--most", type=int, default=10, help="sentences of a story")
-    parser.add_argument("--output", type=Path, default=MODEL / "reads.png")
+    parser.add_argument("--output", type=Path, help="defaults to the model's reads.png")
     options = parser.parse_args()
-    problem, model = trained(MODEL, options.data)
+    folder = MODELS / options.model
+    problem, model = trained(folder, options.data)
     (test,) = problem.read("test")
     stories = []
     for task in options.tasks:
@@ -118,8 +118,9 @@ def main():
         read, answer = reads_of(model, problem, sentences)
         stories.append((task, sentences, expected, answer, read))
         print(f"task {task}: {answer} ({expected})")
-    draw(stories, options.output)
-    print(f"The picture is {options.output}")
+    output = options.output or folder / "reads.png"
+    draw(stories, output)
+    print(f"The picture is {output}")
 
 
 if __name__ == "__main__":

@@ -172,8 +172,10 @@ class LearningCurve(keras.callbacks.Callback):
         axis.set_ylabel(metric.replace("_", " "))
         axis.set_ylim(bottom=0)
         for name in {"level", "lesson"} & set(self.points[-1]):
-            levels = axis.twinx()
             values = [point[name] for point in self.points]
+            if len(set(values)) == 1:
+                continue  # A task without lessons is one lesson.
+            levels = axis.twinx()
             levels.plot(sequences, values, color="gray", linestyle=":")
             levels.set_ylabel(f"{name} (dotted)")
             levels.yaxis.get_major_locator().set_params(integer=True)
