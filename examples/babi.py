@@ -474,30 +474,27 @@ class BabiProblem:
         if memory_slots is not None and not smoke:
             model = keras_sam.resize_memory(model, memory_slots)
         (loaded,) = self.read("test")
-        most = self.batch_size if smoke else len(loaded)
         stories = self.arrays(loaded, self.vocabulary)
         new = self.arrays(
             [s for s in loaded if story_text(s) not in self._seen], self.vocabulary
         )
 
-        def test():
-            errors = {
-                task: share_of_wrong(
-                    model, spread(stories.batches(task, self.batch_size), most)
-                )
-                for task in stories.tasks
-            }
-            return {
+        def wrong(arrays, task):
+            batches = arrays.batches(task, self.batch_size)
+            return share_of_wrong(
+                model, spread(batches, self.batch_size) if smoke else batches
+            )
+
+        errors = {task: wrong(stories, task) for task in stories.tasks}
+        results = {
+            "test": {
                 "error": float(np.mean(list(errors.values()))),
                 "failed_tasks": sum(error > 0.05 for error in errors.values()),
                 "errors": errors,
             }
-
-        results = {"test": test()}
+        }
         if 4 in new.tasks:
-            results["test"]["error_task_4_new_stories"] = share_of_wrong(
-                model, spread(new.batches(4, self.batch_size), most)
-            )
+            results["test"]["error_task_4_new_stories"] = wrong(new, 4)
         return results
 
     def export(self, model, output):

@@ -31,6 +31,7 @@ LEFT_OUT = {
     "omniglot_sam",
     # Their SavedModels hold the words and the answers, and take text.
     "babi_end_to_end",
+    "babi_sam",
     "babi_sdnc",
     # Some layers between its tokens and its memory are in examples/.
     "mqar_sam",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import types
+import unittest.mock
 
 import keras
 import nbclient
@@ -345,6 +346,21 @@ def test_an_associative_memory_finds_before_it_has_learned(cell, import_example)
         assert (read[:, about[1]] > read[:, about[0]]).all()
 
 
+def test_all_questions_of_the_test_count(import_example):
+    questions, babi = import_example("babi_questions"), import_example("babi")
+    asked = [f"Where is robot {i}?" for i in range(6)]
+    story = (1, ["Mary left.", *asked], ["", *["home"] * 4, *["away"] * 2])
+    vocabulary = babi.Vocabulary([story])
+    problem = questions.QuestionsProblem.without_stories({}, 0, vocabulary)
+    problem.read = lambda *splits: [[story]]
+    problem.batch_size, problem._seen = 2, set()
+    always_home = np.eye(2)[vocabulary.answer("home")]
+    model = unittest.mock.Mock()
+    model.predict_on_batch = lambda words: np.tile(always_home, (2, 1))
+    assert problem.results(model, {})["test"]["errors"] == {1: 1 / 3}
+    assert problem.results(model, {}, smoke=True)["test"]["errors"] == {1: 0.0}
+
+
 def test_drawn_stories_are_whole_and_of_one_task(import_example):
     babi = import_example("babi")
     stories = [
@@ -369,9 +385,10 @@ def test_committed_omniglot_model_answers_drawings(import_example):
     subprocess.run([sys.executable, "-c", check, str(folder)], check=True)
 
 
-def test_committed_babi_model_answers_a_story(import_example):
+@pytest.mark.parametrize("name", ["babi_sam", "babi_sdnc"])
+def test_committed_babi_model_answers_a_story(name, import_example):
     babi = import_example("babi")
-    folder = ROOT / "saved_models" / "babi_sdnc" / "1"
+    folder = ROOT / "saved_models" / name / "1"
     run = subprocess.run(
         [sys.executable, "-c", babi.CHECK_ANSWERS, str(folder), babi.STORY],
         check=True,
