@@ -19,7 +19,7 @@ extras = project["optional-dependencies"]
 wanted = project["dependencies"] + [
     each for name in ("viz", "serve", "test") for each in extras[name]
 ]
-print("\n".join(w for w in wanted if not w.startswith(("scann", "tensorflow~"))))
+print("\n".join(w for w in wanted if not w.startswith(("scann", "tensorflow~", "tensorflow>"))))
 PYTHON
 )
 printf '%s\n' "$requirements" "$@" > "$environment/requirements.txt"
