@@ -373,7 +373,9 @@ class BabiProblem:
         self._trained_on = stream.get("tasks", [*range(1, 21)])
         loaded = self.read("train", "validation")
         self.vocabulary = Vocabulary(loaded[0])
-        self.rarity = babi_associative.rarity(loaded[0], self.vocabulary)
+        self.rarity = None
+        if "associative" in (self._embedding or {}):
+            self.rarity = babi_associative.rarity(loaded[0], self.vocabulary)
         # Most stories of task 4's test are in these as well.
         self._seen = {
             story_text(story) for split in loaded for story in split if story[0] == 4
@@ -452,7 +454,7 @@ class BabiProblem:
             memory = model.get_layer("think_steps").layer
             set_interface_bias(memory.cell, self._interface_bias)
         # A problem without stories makes a model for weights that are there already.
-        if "associative" in self._embedding and self.rarity is not None:
+        if self.rarity is not None:
             rng = np.random.default_rng(self.seed)
             babi_associative.start(model, self.rarity, rng)
         return model

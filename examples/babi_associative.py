@@ -28,14 +28,14 @@ def rarity(stories, vocabulary):
     The logarithm of the inverse share of the sentences that have the word, as in
     inverse document frequency. Words of questions alone have 0.
     """
-    told = [text for _, texts, _ in stories for text in texts if "?" not in text]
-    count = collections.Counter(w for t in told for w in set(babi_files.words(t)))
-    return np.array(
-        [
-            math.log(len(told) / count[w]) if w in count else 0.0
-            for w in vocabulary.words
-        ]
+    told = collections.Counter(
+        text for _, texts, _ in stories for text in texts if "?" not in text
     )
+    count = collections.Counter()
+    for text, times in told.items():
+        count.update(dict.fromkeys(babi_files.words(text), times))
+    logs = {word: math.log(told.total() / n) for word, n in count.items()}
+    return np.array([logs.get(word, 0.0) for word in vocabulary.words])
 
 
 def told_and_asked(words, questions, vocabulary, word_size, time_size):

@@ -150,15 +150,6 @@ class QuestionsProblem(BabiProblem):
         answer = keras.layers.Dense(len(self.vocabulary.answers), use_bias=False)
         return keras.Model({"facts": facts, "question": question}, answer(features))
 
-    def compile(self, model, training, steps):
-        """As `BabiProblem.compile`, with a penalty on all weights but biases."""
-        penalty = training.get("penalty", 0.0)
-        if penalty:
-            for weight in model.trainable_variables:
-                if len(weight.shape) > 1 and "bias" not in weight.name:
-                    weight.regularizer = keras.regularizers.L2(penalty)
-        super().compile(model, training, steps)
-
     def _remembered(self, facts, question, layer):
         """The memory of a question, and the question, as Xiong et al. have it."""
         dropout = keras.layers.Dropout(self._embedding["dropout"])

@@ -1,10 +1,11 @@
 """Which sentences of a story does a question read?
 
     python examples/babi_reads.py --data FOLDER
+    python examples/babi_reads.py --data FOLDER --model babi_sam
 
-For a test story of each of some bAbI tasks, the sentences that the slots hold which the
-trained model of `saved_models` reads: at the question, and at each step of
-thought after it. A slot holds what was written to it, each time with a weight w, over
+For a test story of each of some bAbI tasks, the sentences that the slots hold which a
+trained model of saved_models reads: at the question, and at each step of thought after
+it. A slot holds what was written to it, each time with a weight w, over
 the part 1 - w of what it held before. Darker is more of the read weight.
 
 Writes reads.png beside the model. `--data` as of examples/train.py.

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tomllib
 import types
-import unittest.mock
 
 import keras
 import nbclient
@@ -335,8 +334,7 @@ def test_an_associative_memory_finds_before_it_has_learned(cell, import_example)
     problem.rarity = babi.babi_associative.rarity([story], problem.vocabulary)
     model = problem.make_model(cell, recipe["layer"])
     for question in asked:
-        read, answer = reads.reads_of(model, problem, [*told, question])
-        assert answer == "kitchen"
+        read, _ = reads.reads_of(model, problem, [*told, question])
         name = question.split()[2].strip("?")
         about = [i for i, sentence in enumerate(told) if sentence.startswith(name)]
         # At the question and at each of two thoughts.
@@ -355,8 +353,9 @@ def test_all_questions_of_the_test_count(import_example):
     problem.read = lambda *splits: [[story]]
     problem.batch_size, problem._seen = 2, set()
     always_home = np.eye(2)[vocabulary.answer("home")]
-    model = unittest.mock.Mock()
-    model.predict_on_batch = lambda words: np.tile(always_home, (2, 1))
+    model = types.SimpleNamespace(
+        predict_on_batch=lambda words: np.tile(always_home, (2, 1))
+    )
     assert problem.results(model, {})["test"]["errors"] == {1: 1 / 3}
     assert problem.results(model, {}, smoke=True)["test"]["errors"] == {1: 0.0}
 
