@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from training import held_rate, layer_class, set_interface_bias
+from training import SlowMemoryAdam, held_rate, layer_class, set_interface_bias
 
 import keras_sam
 import keras_sam.datasets
@@ -254,20 +254,33 @@ def make_model(cell, layer, embedding, vocabulary):
         told_and_asked = babi_associative.told_and_asked(
             words, questions, vocabulary, layer["word_size"], embedding["associative"]
         )
-        features = keras.layers.Concatenate()([*told_and_asked, features])
+        features = [
+            keras.layers.Concatenate()([part, features]) for part in told_and_asked
+        ]
+        features = keras.layers.Concatenate()(features)
     if cell == "lstm":
         memory = keras.layers.LSTM(layer["units"], return_sequences=True, name="memory")
     else:
         kind = layer_class(cell)
         memory = kind(**layer, return_sequences=True, name="memory")
     most = max(1, *steps.values())  # A layer that takes none has a number for it.
-    think = keras_sam.ThinkSteps(memory, most, name="think_steps")
+    reads = "halves" if "associative" in embedding else "repeat"
+    think = keras_sam.ThinkSteps(memory, most, reads, name="think_steps")
     outputs = think(features, counts)
-    answer = [keras.layers.Dense(len(vocabulary.answers))]
+    return keras.Model(words, answer_layers(embedding, vocabulary, outputs)(outputs))
+
+
+def answer_layers(embedding, vocabulary, outputs):
+    """A model from such outputs of the memory to logits, by a hidden layer if asked."""
+    inputs = keras.Input(outputs.shape[1:])
+    logits = keras.layers.Dense(len(vocabulary.answers), name="answer_spoken")(inputs)
     if "output_units" in embedding:
-        hidden = keras.layers.Dense(embedding["output_units"], activation="relu")
-        answer = [hidden, keras.layers.Dropout(embedding["dropout"]), *answer]
-    return keras.Model(words, keras.Sequential(answer, name="answer")(outputs))
+        hidden = keras.layers.Dense(
+            embedding["output_units"], activation="relu", name="answer_hidden"
+        )
+        hidden = keras.layers.Dropout(embedding["dropout"])(hidden(inputs))
+        logits += keras.layers.Dense(len(vocabulary.answers), name="answer")(hidden)
+    return keras.Model(inputs, logits, name="answer")
 
 
 class PatientLessons(keras_sam.callbacks.LessonCurriculum):
@@ -456,13 +469,16 @@ class BabiProblem:
         # A problem without stories makes a model for weights that are there already.
         if self.rarity is not None:
             rng = np.random.default_rng(self.seed)
-            babi_associative.start(model, self.rarity, rng)
+            babi_associative.start(model, self.vocabulary, self.rarity, rng)
         return model
 
     def compile(self, model, training, steps):
         model.compile(
-            keras.optimizers.Adam(
-                held_rate(training, steps), global_clipnorm=training["clip_norm"]
+            SlowMemoryAdam(
+                held_rate(training, steps),
+                share=training.get("memory_share", 1.0),
+                ramp=training.get("memory_ramp", 1),
+                global_clipnorm=training["clip_norm"],
             ),
             loss=keras.losses.SparseCategoricalCrossentropy(
                 from_logits=True, reduction="mean_with_sample_weight"

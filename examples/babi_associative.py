@@ -1,10 +1,18 @@
 """A memory of bAbI that starts as an associative one: it finds before it has learned.
 
 A sentence is told as the sum of its words' vectors beside its time, and a question asks
-in the same way. At the start the layer writes what it is told and looks for what it is
-asked and for what it has just read, so that a question finds the sentences that share
-its rare words. All of it is learned from there: the vectors, what is written, and what
-is looked for at each step of thought.
+in the same way. Of a question the first head looks most of all for its first words, and
+the second for its last words. At a step of thought
+
+    head 1 looks for   its words + what head 2 read - what is asked       (a join)
+    head 2 looks for   its words + what head 1 read - what is asked
+    head 3 looks for   what heads 1 and 2 read - what is asked            (a chain)
+    head 4 looks for   what head 3 read - what heads 1 and 2 read
+
+So of "How do you go from the garden to the office?" heads 1 and 2 find the two
+sentences that have a place in common, and of "What color is Greg?" heads 1 and 2 find
+"Greg is a swan", head 3 other swans, and head 4 their colours. All of it is learned
+from there: the vectors, what is written, and what is looked for.
 """
 
 import collections
@@ -17,9 +25,20 @@ from keras import ops
 import keras_sam
 from keras_sam.datasets import babi_files
 
-WAVES = 7
+HEADS = 4
+WAVES = 6
 # A dense controller has a tanh, which hardly bends such values.
 SCALE = 0.3
+# Of the vector of a word that one of e sentences has.
+LENGTH = 1.4
+# What is asked at a step itself; what was read, and is taken off, at a thought.
+FIRST, READ = 2.0, 0.5
+# Of what head 1 has read this is written with a sentence.
+WRITTEN = 0.0
+# How much a word that was read counts as an answer.
+SPOKEN = 0.3
+# A word counts e times as much as one so many words before or after it.
+DECAY = 3.0
 
 
 def rarity(stories, vocabulary):
@@ -38,32 +57,63 @@ def rarity(stories, vocabulary):
     return np.array([logs.get(word, 0.0) for word in vocabulary.words])
 
 
-def told_and_asked(words, questions, vocabulary, word_size, time_size):
-    """What a step tells the memory and what it asks, `[batch, time, word_size]` each.
+def directions(count, size, rng):
+    """Unit vectors `[count, size]` that are pushed apart, as few are very alike."""
+    vectors = rng.standard_normal((count, size))
+    for _ in range(51):
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        alike = vectors @ vectors.T - np.eye(count)
+        vectors -= 0.5 * alike**3 @ vectors
+    return vectors
 
-    The first is 0 at questions, the second elsewhere.
+
+def told_and_asked(words, questions, vocabulary, word_size, time_size):
+    """What a step tells the memory and what it asks.
 
     Args:
         words: Keras tensor of integers `[batch, time, positions]`.
         questions: Keras tensor of booleans `[batch, time]`.
         vocabulary: A `babi.Vocabulary`.
-        word_size: Integer.
+        word_size: Integer, W.
         time_size: Number, the factor of the sines and cosines of a sentence's time.
+
+    Returns:
+        Two tensors `[batch, time, (1 + HEADS) W + 1]`, for a step and for its thoughts:
+        what is told, what each head asks for, and whether to write.
     """
-    both = []
-    for name, kept in (("told", ~questions), ("asked", questions)):
-        kept = kept[..., np.newaxis]
+
+    def embedded(name):
         embed = keras_sam.SentenceEmbedding(
             len(vocabulary.words), word_size - 2 * WAVES, name=name
         )
-        content = embed(ops.where(kept, words, 0))
-        timed = keras_sam.SinePositions(WAVES)(content)
-        times = timed[..., -2 * WAVES :] * (time_size * ops.cast(kept, timed.dtype))
-        both.append(ops.concatenate([content, times], axis=-1))
-    return both
+        return embed(words)
+
+    told, whole = embedded("told"), embedded("asked_whole")
+    size = ops.norm(whole, axis=-1, keepdims=True)
+    parts = [
+        size * keras.layers.UnitNormalization()(embedded(name))
+        for name in ("asked_first", "asked_last")
+    ]
+    timed = keras_sam.SinePositions(WAVES)(whole)
+    time = time_size * timed[..., -2 * WAVES :]
+    is_told = ops.cast(~questions, told.dtype)[..., np.newaxis]
+
+    told = ops.concatenate([told, time], axis=-1) * is_told
+    at_first = [*parts, whole, whole]
+    later = [*(part - READ * whole for part in parts), -READ * whole, 0.0 * whole]
+    at_first, later = (
+        [ops.concatenate([content, time], axis=-1) for content in contents]
+        for contents in (at_first, later)
+    )
+    at_first = [FIRST * asked for asked in at_first]
+    nothing, no = ops.zeros_like(told), ops.zeros_like(is_told)
+    return (
+        ops.concatenate([nothing, *at_first, no], axis=-1),
+        ops.concatenate([told, *later, is_told], axis=-1),
+    )
 
 
-def start(model, rarity, rng):
+def start(model, vocabulary, rarity, rng):
     """Sets the weights that a model of `babi.make_model` starts from.
 
     Args:
@@ -71,37 +121,67 @@ def start(model, rarity, rng):
         rarity: Array `[words]`, see `rarity`.
         rng: A `numpy.random.Generator`.
     """
-    told, asked = (model.get_layer(name) for name in ("told", "asked"))
-    vectors = 0.2 * rarity[:, np.newaxis] * rng.standard_normal(told.embeddings.shape)
-    for layer in (told, asked):
-        layer.embeddings.assign(vectors)
+    told = model.get_layer("told")
+    units = directions(*told.embeddings.shape, rng)
+    vectors = LENGTH * rarity[:, np.newaxis] * units
+    positions = np.arange(told.factors.shape[0], dtype="float32")[:, np.newaxis]
+    factors = {
+        "told": 1.0 + 0.0 * rng.standard_normal(told.factors.shape),
+        "asked_whole": np.ones(told.factors.shape),
+        "asked_first": np.exp(-positions / DECAY) * np.ones(told.factors.shape),
+        "asked_last": np.exp((positions - len(positions)) / DECAY)
+        * np.ones(told.factors.shape),
+    }
+    for name, values in factors.items():
+        model.get_layer(name).embeddings.assign(vectors)
+        model.get_layer(name).factors.assign(values)
     think = model.get_layer("think_steps")
     if isinstance(think.layer, keras.layers.LSTM):
         return
     cell = think.layer.cell
-    size, reads = cell.word_size, cell.read_heads * cell.word_size
+    size, reads = cell.word_size, HEADS * cell.word_size
+    copied = size + reads + 1
     thoughts = think.thoughts.numpy()
-    thoughts[:, : 2 * size] = 0.0  # A thought tells nothing and asks for nothing.
+    thoughts[:, :copied] = 0.0  # A thought tells nothing and asks for nothing.
     think.thoughts.assign(thoughts)
 
-    # The controller's first units are what is told, what is asked and what was read,
-    # of which the first two are its first inputs and the third are its last.
-    copied = 2 * size + reads
+    # The controller's first units are what is told, what is asked and whether to write,
+    # which are its first inputs, and what was read, its last.
     kernel, bias = cell.controller.get_weights()
-    kernel[:, :copied] = 0.0
-    kernel[: 2 * size, : 2 * size] = SCALE * np.eye(2 * size)
-    kernel[-reads:, 2 * size : copied] = SCALE * np.eye(reads)
+    kernel[:, : copied + reads] = 0.0
+    kernel[:copied, :copied] = SCALE * np.eye(copied)
+    kernel[-reads:, copied : copied + reads] = SCALE * np.eye(reads)
     cell.controller.set_weights([kernel, bias])
 
-    # What is told is written. A head looks for that, for twice what is asked and for
-    # half of what it has read.
     same, columns = np.eye(size) / SCALE, cell.interface_columns
     kernel, bias = cell.interface.get_weights()
-    for part in ("vectors", "queries"):
+    for part in ("vectors", "queries", "write_gates"):
         kernel[:, columns[part]] = 0.0
     kernel[:size, columns["vectors"]] = same
-    kernel[: 2 * size, columns["queries"]] = np.tile(
-        np.concatenate([same, 2.0 * same]), cell.read_heads
-    )
-    kernel[2 * size : copied, columns["queries"]] = 0.5 / SCALE * np.eye(reads)
+    kernel[copied : copied + size, columns["vectors"]] = WRITTEN * same
+    queries = kernel[:, columns["queries"]]
+    queries[size : size + reads] = np.kron(np.eye(HEADS), same)
+    # From what was read, but for its time, to what is looked for.
+    both = [0.5, 0.5, 0.0, 0.0]
+    follow = np.array([[0, 1, 0, 0], [1, 0, 0, 0], both, [-0.5, -0.5, 1, 0]])
+    content = same * (np.arange(size) < size - 2 * WAVES)
+    queries[copied : copied + reads] = READ * np.kron(follow.T, content)
+    kernel[:, columns["queries"]] = queries
+    kernel[copied - 1, columns["write_gates"]] = 18.0 / np.tanh(SCALE)
+    bias[columns["write_gates"]] = -16.0
     cell.interface.set_weights([kernel, bias])
+
+    # The first outputs are what was read: an answer is a word of that.
+    kernel, bias = cell.output_projection.get_weights()
+    kernel[:, :reads] = 0.0
+    kernel[-reads:, :reads] = np.eye(reads)
+    cell.output_projection.set_weights([kernel, bias])
+    spoken = model.get_layer("answer").get_layer("answer_spoken")
+    kernel, bias = spoken.get_weights()
+    kernel[:reads] = 0.0
+    numbers = {word: i for i, word in enumerate(vocabulary.words)}
+    for column, answer in enumerate(vocabulary.answers):
+        if answer in numbers:
+            word = np.pad(units[numbers[answer]], (0, 2 * WAVES))
+            kernel[:reads, column] = SPOKEN * np.tile(word, HEADS)
+    spoken.set_weights([kernel, bias])

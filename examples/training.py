@@ -114,6 +114,37 @@ def held_rate(training, steps):
     return HeldRate(training["learning_rate"], steps, **given)
 
 
+@keras.saving.register_keras_serializable(package="examples")
+class SlowMemoryAdam(keras.optimizers.Adam):
+    """Adam that changes what answers at its learning rate, and the rest more slowly.
+
+    What a memory starts with is lost within some hundred updates if it changes as fast
+    as the layers that learn to make answers of what it reads.
+
+    Args:
+        share: Number, of the learning rate, for the variables whose path has none of
+            `FAST`.
+        ramp: Integer, the updates in which their rate rises from 0.
+        **kwargs: As of `keras.optimizers.Adam`.
+    """
+
+    FAST = ("answer", "output_projection")
+
+    def __init__(self, *args, share=1.0, ramp=1, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.share, self.ramp = share, ramp
+
+    def update_step(self, gradient, variable, learning_rate):
+        path = self._trainable_variables[self._get_variable_index(variable)].path
+        if not any(part in path for part in self.FAST):
+            done = keras.ops.cast(self.iterations, learning_rate.dtype) / self.ramp
+            learning_rate *= self.share * keras.ops.minimum(1.0, done)
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self):
+        return {**super().get_config(), "share": self.share, "ramp": self.ramp}
+
+
 def layer_class(cell):
     """The layer of keras_sam that a name in lower case means, such as sam."""
     for name in keras_sam.__all__:

@@ -1,6 +1,6 @@
 """Steps of thought: a recurrent layer gets more than one step for an input."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import keras
 import tensorflow as tf
@@ -8,6 +8,9 @@ import tensorflow as tf
 from keras_sam import checks
 from keras_sam.arguments import check_option, check_positive_integer
 from keras_sam.options import Shape, TensorLike
+
+
+ThoughtInputs = Literal["repeat", "blank", "halves"]
 
 
 class Expanded(NamedTuple):
@@ -29,6 +32,7 @@ class ThinkSteps(keras.layers.Wrapper):
     called on
 
         x[t],  q + v[1],  ...,  q + v[n]        q = x[t] or 0
+        a[t],  b[t] + v[1],  ...,  b[t] + v[n]  where x[t] is a[t] beside b[t]
 
     with learned vectors v. The output of the last of these is the output of step t, so
     the outputs have the time axis of the inputs. A whole story with all its questions
@@ -38,8 +42,9 @@ class ThinkSteps(keras.layers.Wrapper):
         layer: A recurrent layer of Keras or keras_sam with `return_sequences=True` and
             without `go_backwards`, `return_state` and `stateful`.
         max_steps: Integer, the greatest n. Defaults to `3`.
-        inputs: `"repeat"`, the step is read again each time (q = x[t]), or `"blank"`
-            (q = 0). Defaults to `"repeat"`.
+        inputs: `"repeat"`, the step is read again each time (q = x[t]), `"blank"`
+            (q = 0), or `"halves"`: the first half of the features is read at the step
+            and the second half at each thought. Defaults to `"repeat"`.
         **kwargs: As of `keras.layers.Layer`.
 
     Call arguments:
@@ -56,8 +61,8 @@ class ThinkSteps(keras.layers.Wrapper):
 
     Raises:
         ValueError: If `layer` is not such a layer, `max_steps` is not a positive
-            integer, `inputs` is none of these, or `counts` is not of shape
-            `[batch, time]`.
+            integer, `inputs` is none of these, `counts` is not of shape
+            `[batch, time]`, or an odd number of features has no halves.
 
     Reference: Csordás & Schmidhuber 2019 (https://arxiv.org/abs/1904.10278) give a DNC
     three blank steps before each answer of bAbI.
@@ -74,7 +79,7 @@ class ThinkSteps(keras.layers.Wrapper):
         self,
         layer: keras.layers.RNN,
         max_steps: int = 3,
-        inputs: Literal["repeat", "blank"] = "repeat",
+        inputs: ThoughtInputs = "repeat",
         **kwargs: Any,
     ) -> None:
         is_recurrent = isinstance(layer, keras.layers.RNN)
@@ -91,17 +96,17 @@ class ThinkSteps(keras.layers.Wrapper):
                 )
         super().__init__(layer, **kwargs)
         self.max_steps = check_positive_integer("max_steps", max_steps)
-        self.inputs = check_option("inputs", inputs, ("repeat", "blank"))
+        self.inputs = check_option("inputs", inputs, get_args(ThoughtInputs))
         self.supports_masking = True
 
     def build(self, sequences_shape: Shape, counts_shape: Shape | None = None) -> None:
+        batch, _, features = self._read_shape(sequences_shape)
         self.thoughts = self.add_weight(
-            shape=(self.max_steps, sequences_shape[-1]),
+            shape=(self.max_steps, features),
             name="thoughts",
             initializer=keras.initializers.RandomNormal(stddev=0.5),
             dtype=self.variable_dtype,
         )
-        batch, _, features = sequences_shape
         # Of another number of steps than the inputs.
         super().build((batch, None, features))
 
@@ -155,8 +160,11 @@ class ThinkSteps(keras.layers.Wrapper):
         last = tf.cumsum(readings, axis=1) - 1
         source, thought, exists = _laid_out(readings, last)
         inputs = tf.gather(sequences, source, axis=1, batch_dims=1)
+        is_first = (thought == 0)[..., tf.newaxis]
         if self.inputs == "blank":
-            inputs *= tf.cast(thought == 0, inputs.dtype)[..., tf.newaxis]
+            inputs *= tf.cast(is_first, inputs.dtype)
+        elif self.inputs == "halves":
+            inputs = tf.where(is_first, *tf.split(inputs, 2, axis=-1))
         # The first reading of a step has no vector.
         vectors = tf.pad(tf.convert_to_tensor(self.thoughts), [[1, 0], [0, 0]])
         inputs += tf.gather(vectors, thought)
@@ -166,7 +174,7 @@ class ThinkSteps(keras.layers.Wrapper):
     def compute_output_shape(
         self, sequences_shape: Shape, counts_shape: Shape | None = None
     ) -> Shape:
-        return self.layer.compute_output_shape(sequences_shape)
+        return self.layer.compute_output_shape(self._read_shape(sequences_shape))
 
     def compute_output_spec(
         self,
@@ -177,8 +185,21 @@ class ThinkSteps(keras.layers.Wrapper):
     ) -> keras.KerasTensor:
         checks.check_sequences(sequences)
         checks.check_mask(counts, sequences)
-        shape = self.layer.compute_output_shape(tuple(sequences.shape))
+        shape = self.compute_output_shape(tuple(sequences.shape))
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def _read_shape(self, sequences_shape):
+        """The shape of what the layer within reads of such sequences."""
+        *leading, features = sequences_shape
+        if self.inputs != "halves":
+            return (*leading, features)
+        if features % 2:
+            raise ValueError(
+                'With inputs="halves" the number of features must be even: half of '
+                "them for the step and half for its thoughts. "
+                f"Received: sequences.shape={tuple(sequences_shape)}"
+            )
+        return (*leading, features // 2)
 
     def get_config(self) -> dict[str, Any]:
         return {
