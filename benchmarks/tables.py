@@ -747,6 +747,7 @@ def mqar():
     rows = [
         [
             cell_of(run).upper() if cell_of(run) != "attention" else "attention",
+            str(run["seed"]),
             f"{run['state_size']:,}",
             *(f"{run['test'][size]:.4f}" for size in sizes),
             f"{run['test']['accuracy']:.4f}",
@@ -754,7 +755,7 @@ def mqar():
         ]
         for run in runs
     ]
-    return markdown(["model", "state", *sizes, "mean", "minutes"], rows)
+    return markdown(["model", "seed", "state", *sizes, "mean", "minutes"], rows)
 
 
 def mqar_long():

@@ -9,7 +9,6 @@ from keras_sam import checks
 from keras_sam.arguments import check_option, check_positive_integer
 from keras_sam.options import Shape, TensorLike
 
-
 ThoughtInputs = Literal["repeat", "blank", "halves"]
 
 

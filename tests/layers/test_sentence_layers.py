@@ -49,7 +49,7 @@ def test_embedding_begins_as_a_bag_of_words():
 
 
 @pytest.mark.parametrize("inner", ["lstm", "ntm", "sam"])
-@pytest.mark.parametrize("inputs", ["repeat", "blank"])
+@pytest.mark.parametrize("inputs", ["repeat", "blank", "halves"])
 def test_thought_is_further_steps_of_the_layer_within(inner, inputs):
     memory = {
         "lstm": lambda: keras.layers.LSTM(4, return_sequences=True),
@@ -58,18 +58,21 @@ def test_thought_is_further_steps_of_the_layer_within(inner, inputs):
             4, memory_slots=9, return_sequences=True, jit_compile=False
         ),
     }[inner]()
-    x = np.random.default_rng(0).normal(size=(2, 4, 3)).astype("float32")
+    features = 6 if inputs == "halves" else 3
+    x = np.random.default_rng(0).normal(size=(2, 4, features)).astype("float32")
     counts = [[0, 2, 0, 1], [1, 0, 9, 2]]  # 9 counts as 2; the last step is masked
     mask = np.array([[1, 1, 1, 1], [1, 1, 1, 0]], bool)
     layer = keras_sam.ThinkSteps(memory, max_steps=2, inputs=inputs)
     outputs = layer(x, counts=np.array(counts), sequences_mask=mask).numpy()
-    vectors, again = layer.thoughts.numpy(), float(inputs == "repeat")
+    vectors = layer.thoughts.numpy()
+    assert vectors.shape == (2, 3)
+    first = x[..., :3]
+    again = {"repeat": first, "blank": 0.0 * first, "halves": x[..., -3:]}[inputs]
     for sequence, steps in enumerate([4, 3]):
         rows, last = [], []
         for t in range(steps):
-            q = again * x[sequence, t]
-            thoughts = vectors[: min(counts[sequence][t], 2)]
-            rows += [x[sequence, t], *(q + vector for vector in thoughts)]
+            thoughts = again[sequence, t] + vectors[: min(counts[sequence][t], 2)]
+            rows += [first[sequence, t], *thoughts]
             last.append(len(rows) - 1)
         expected = memory(np.stack(rows)[np.newaxis]).numpy()[0, last]
         np.testing.assert_allclose(outputs[sequence, :steps], expected, atol=1e-6)
@@ -175,6 +178,12 @@ def test_think_steps_compile_as_a_part_of_a_model(story_model):
                 np.ones((2, 4, 3)), counts=np.ones((2, 3))
             ),
             "must have an entry for each step",
+        ),
+        (
+            lambda: keras_sam.ThinkSteps(
+                keras_sam.NTM(3, return_sequences=True), inputs="halves"
+            )(np.ones((2, 4, 3)), counts=np.ones((2, 4))),
+            "number of features must be even",
         ),
     ],
 )
