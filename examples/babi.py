@@ -8,7 +8,6 @@ worst are drawn most often.
 import collections
 import itertools
 import json
-import math
 import subprocess
 import sys
 
@@ -283,52 +282,21 @@ def answer_layers(embedding, vocabulary, outputs):
     return keras.Model(inputs, logits, name="answer")
 
 
-class PatientLessons(keras_sam.callbacks.LessonCurriculum):
-    """Lessons of which each ends after some epochs even if it is not learned.
-
-    Args:
-        lessons: Integer.
-        threshold: Number, see `keras_sam.callbacks.LessonCurriculum`.
-        patience: Integer, the epochs that a lesson may take.
-    """
-
-    STATE = ("level", "epochs")
-
-    def __init__(self, lessons, threshold, patience):
-        super().__init__(lessons, threshold, monitor="val_worst_accuracy")
-        self.patience = patience
-        self.epochs = 0  # of this lesson
-
-    def raise_level(self, level):
-        self.epochs = 0
-        super().raise_level(level)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.epochs += 1
-        before = self.level
-        super().on_epoch_end(epoch, logs)
-        if self.level == before and self.epochs >= self.patience:
-            self.raise_level(self.level + 1)
-
-
 class TaskErrors(keras.callbacks.Callback):
-    """The share of wrong answers to each task that is trained on, after each epoch.
+    """The share of wrong answers to each task, after each epoch.
 
-    Adds to the logs `val_error_task_K`, their mean `val_error`, and
-    `val_worst_accuracy`, which `PatientLessons` monitor. Put it before other
+    Adds to the logs `val_error_task_K` and their mean `val_error`. Put it before other
     callbacks.
 
     Args:
         stories: `Stories`.
         batch_size: Integer.
         most: Integer, the stories of a task that are asked about at most.
-        active: Function without arguments: the tasks that are trained on.
     """
 
-    def __init__(self, stories, batch_size, most, active):
+    def __init__(self, stories, batch_size, most):
         super().__init__()
-        self._stories, self._batch_size = stories, batch_size
-        self._most, self._active = most, active
+        self._stories, self._batch_size, self._most = stories, batch_size, most
         self.errors = {}
 
     def get_state(self):
@@ -338,14 +306,11 @@ class TaskErrors(keras.callbacks.Callback):
         self.errors = {int(task): error for task, error in state.items()}
 
     def on_epoch_end(self, epoch, logs=None):
-        tasks = self._active()
-        for task in tasks:
+        for task in self._stories.tasks:
             batches = spread(self._stories.batches(task, self._batch_size), self._most)
             self.errors[task] = share_of_wrong(self.model, batches)
             logs[f"val_error_task_{task}"] = self.errors[task]
-        errors = [self.errors[task] for task in tasks]
-        logs["val_error"] = float(np.mean(errors))
-        logs["val_worst_accuracy"] = 1.0 - max(errors)
+        logs["val_error"] = float(np.mean(list(self.errors.values())))
 
 
 def spread(batches, most):
@@ -377,7 +342,6 @@ class BabiProblem:
     def __init__(self, recipe, seed, data):
         stream = recipe["stream"]
         limits = {k: stream[k] for k in ("max_steps", "max_facts") if k in stream}
-        curriculum = recipe.get("curriculum", {})
         self.seed = seed
         self.batch_size = recipe["training"]["batch_size"]
         self._embedding = recipe.get("embedding")
@@ -397,19 +361,10 @@ class BabiProblem:
             self.arrays(split, self.vocabulary, **limits) for split in loaded
         )
         self._stories = train
-        self._lessons = [
-            *curriculum.get("lessons", []),
-            train.tasks,
-        ]
-        self.curriculum = PatientLessons(
-            len(self._lessons),
-            curriculum.get("threshold", 1.0),
-            curriculum.get("patience", math.inf),
-        )
         self.errors = TaskErrors(
-            validation, self.batch_size, stream["validation_stories"], self.tasks
+            validation, self.batch_size, stream["validation_stories"]
         )
-        self.callbacks = [self.errors, self.curriculum]
+        self.callbacks = [self.errors]
 
     @classmethod
     def without_stories(cls, recipe, seed, vocabulary):
@@ -428,13 +383,9 @@ class BabiProblem:
             for stories in load_stories(*self._source, splits)
         ]
 
-    def tasks(self):
-        """The tasks of the lesson that is being learned."""
-        return self._lessons[self.curriculum.level - 1]
-
     def draw(self, rng):
         """A batch of one task: one that is answered badly comes more often."""
-        tasks = self.tasks()
+        tasks = self._stories.tasks
         errors = [self.errors.errors.get(task, 1.0) for task in tasks]
         shares = LEAST_SHARE + np.minimum(errors, MOST_SHARE)
         task = rng.choice(tasks, p=shares / shares.sum())

@@ -136,7 +136,7 @@ def start(model, vocabulary, rarity, rng):
         model.get_layer(name).embeddings.assign(vectors)
         model.get_layer(name).factors.assign(values)
     think = model.get_layer("think_steps")
-    if isinstance(think.layer, keras.layers.LSTM):
+    if not isinstance(think.layer, keras_sam.SAM | keras_sam.SDNC):
         return
     cell = think.layer.cell
     size, reads = cell.word_size, HEADS * cell.word_size

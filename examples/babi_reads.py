@@ -4,8 +4,8 @@
     python examples/babi_reads.py --data FOLDER --model babi_sam
 
 For a test story of each of some bAbI tasks, the sentences that the slots hold which a
-trained model of saved_models reads: at the question, and at each step of thought after
-it. A slot holds what was written to it, each time with a weight w, over
+trained model of saved_models reads: each head at the question, and at each step of
+thought after it. A slot holds what was written to it, each time with a weight w, over
 the part 1 - w of what it held before. Darker is more of the read weight.
 
 Writes reads.png beside the model. `--data` as of examples/train.py.
@@ -27,7 +27,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 
 def sentences_read(recording, source):
-    """How much each step of the layer reads of each sentence: `[steps, sentences]`.
+    """How much each head reads of each sentence: `[steps, heads, sentences]`.
 
     Args:
         recording: Of `keras_sam.visualize.record`.
@@ -42,7 +42,7 @@ def sentences_read(recording, source):
             weights = np.clip(weights, 0.0, 1.0)[:, np.newaxis]
             held *= 1.0 - weights
             held[:, sentence] += weights[:, 0]
-        read.append(recording.read_weights[step].sum(axis=0) @ held)
+        read.append(recording.read_weights[step] @ held)
     return np.array(read)
 
 
@@ -63,7 +63,7 @@ def look(model, words):
         words: Integer array `[sentences, positions]`, the question last.
 
     Returns:
-        Arrays `[answers]` and `[steps, sentences]`.
+        Arrays `[answers]` and `[steps, heads, sentences]`.
     """
     think = model.get_layer("think_steps")
     inputs = keras.Model(model.input, list(think.input))(words[np.newaxis])
@@ -85,17 +85,21 @@ def reads_of(model, problem, sentences):
 
 def draw(stories, path):
     figure, panels = plt.subplots(
-        len(stories), figsize=(9, 2.4 * len(stories)), layout="constrained"
+        len(stories), figsize=(10, 2.4 * len(stories)), layout="constrained"
     )
     for axis, (task, sentences, expected, answer, read) in zip(
         np.atleast_1d(panels), stories, strict=True
     ):
+        steps, heads, _ = read.shape
+        read = read.reshape(steps * heads, -1)
         image = axis.imshow(read.T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axis.set_yticks(range(len(sentences)), sentences)
-        names = ["question", *(f"thought {n}" for n in range(1, len(read)))]
-        axis.set_xticks(range(len(read)), names)
+        names = ["question", *(f"thought {n}" for n in range(1, steps))]
+        axis.set_xticks((np.arange(steps) + 0.5) * heads - 0.5, names)
+        for step in range(1, steps):
+            axis.axvline(step * heads - 0.5, color="gray", linewidth=0.8)
         axis.set_title(f"Task {task}: answers {answer}; right is {expected}")
-    figure.colorbar(image, ax=panels, label="read weight on what was written then")
+    figure.colorbar(image, ax=panels, label="read weight of each head")
     figure.savefig(path, dpi=80)
     plt.close(figure)
 

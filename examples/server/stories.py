@@ -78,6 +78,7 @@ class Stories(Looking):
             steps = [f"hop {number + 1}" for number in range(len(read))]
         else:
             logits, read = babi_reads.look(model, words)
+            read = read.max(axis=1)  # of the head that reads a sentence most
             steps = [f"thought {number}" for number in range(len(read))]
             steps[0] = "question"
         best = int(np.argmax(logits))
