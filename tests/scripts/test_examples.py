@@ -353,10 +353,8 @@ def test_an_associative_memory_finds_before_it_has_learned(cell, import_example)
         (1, told, [*[""] * (len(told) - 1), "swan"]) for told, _ in FINDS.values()
     ]
     problem = babi.BabiProblem.without_stories(recipe, 0, babi.Vocabulary(stories))
-    common = [
-        "",
-        *["?", "the", "is", "of", "a", "how", "do", "you", "go", "from", "to", "what"],
-    ]
+    common = ["", "?", "the", "is", "of", "a", "how", "do", "you", "go", "from", "to"]
+    common.append("what")
     # As rare as in all of bAbI.
     words = problem.vocabulary.words
     problem.rarity = np.where(np.isin(words, common), 0.0, 4.0)
