@@ -29,8 +29,12 @@ HEADS = 4
 WAVES = 6
 # A dense controller has a tanh, which hardly bends such values.
 SCALE = 0.3
-# Of the vector of a word that one of e sentences has.
-LENGTH = 1.4
+# Of the vector of a word that one of e sentences has; the greatest logarithm; so many
+# sentences are added, of which stories of two have too few.
+LENGTH, MOST, FEW = 2.5, 1.5, 2
+# How different a word's vector is at each position of what is told, which keeps the
+# order of the words.
+ORDER = 0.5
 # What is asked at a step itself; what was read, and is taken off, at a thought.
 FIRST, READ = 2.0, 0.5
 # Of what head 1 has read this is written with a sentence.
@@ -38,23 +42,24 @@ WRITTEN = 0.0
 # How much a word that was read counts as an answer.
 SPOKEN = 0.3
 # A word counts e times as much as one so many words before or after it.
-DECAY = 3.0
+DECAY = 1.5
 
 
 def rarity(stories, vocabulary):
-    """How little a word says which sentence it is from: `[words]`.
+    """How much a word says which sentence of its story it is from: `[words]`.
 
-    The logarithm of the inverse share of the sentences that have the word, as in
-    inverse document frequency. Words of questions alone have 0.
+    The logarithm of the inverse share of a story's sentences that have the word, as in
+    inverse document frequency, `MOST` at most: the mean over the stories that have the
+    word. Words of questions alone have 0.
     """
-    told = collections.Counter(
-        text for _, texts, _ in stories for text in texts if "?" not in text
-    )
-    count = collections.Counter()
-    for text, times in told.items():
-        count.update(dict.fromkeys(babi_files.words(text), times))
-    logs = {word: math.log(told.total() / n) for word, n in count.items()}
-    return np.array([logs.get(word, 0.0) for word in vocabulary.words])
+    logs = collections.defaultdict(list)
+    for _, texts, _ in stories:
+        told = [set(babi_files.words(text)) for text in texts if "?" not in text]
+        count = collections.Counter(word for words in told for word in words)
+        for word, times in count.items():
+            logs[word].append(math.log((len(told) + FEW) / times))
+    means = {word: min(MOST, sum(each) / len(each)) for word, each in logs.items()}
+    return np.array([means.get(word, 0.0) for word in vocabulary.words])
 
 
 def directions(count, size, rng):
@@ -126,7 +131,7 @@ def start(model, vocabulary, rarity, rng):
     vectors = LENGTH * rarity[:, np.newaxis] * units
     positions = np.arange(told.factors.shape[0], dtype="float32")[:, np.newaxis]
     factors = {
-        "told": 1.0 + 0.0 * rng.standard_normal(told.factors.shape),
+        "told": 1.0 + ORDER * rng.standard_normal(told.factors.shape),
         "asked_whole": np.ones(told.factors.shape),
         "asked_first": np.exp(-positions / DECAY) * np.ones(told.factors.shape),
         "asked_last": np.exp((positions - len(positions)) / DECAY)
@@ -171,14 +176,16 @@ def start(model, vocabulary, rarity, rng):
     bias[columns["write_gates"]] = -16.0
     cell.interface.set_weights([kernel, bias])
 
-    # The first outputs are what was read: an answer is a word of that.
+    # The first outputs are what was read, in which an answer is a word, and what was
+    # asked for it.
     kernel, bias = cell.output_projection.get_weights()
-    kernel[:, :reads] = 0.0
+    kernel[:, : 2 * reads] = 0.0
     kernel[-reads:, :reads] = np.eye(reads)
+    kernel[size : size + reads, reads : 2 * reads] = np.eye(reads) / SCALE
     cell.output_projection.set_weights([kernel, bias])
     spoken = model.get_layer("answer").get_layer("answer_spoken")
     kernel, bias = spoken.get_weights()
-    kernel[:reads] = 0.0
+    kernel[: 2 * reads] = 0.0
     numbers = {word: i for i, word in enumerate(vocabulary.words)}
     for column, answer in enumerate(vocabulary.answers):
         if answer in numbers:
