@@ -858,6 +858,14 @@ def babi():
     return markdown(columns, [*rows, ["mean", *means]])
 
 
+def babi_three_tasks():
+    """Two tasks of two relations and one of a chain, by one SAM."""
+    errors = stored("babi_three_tasks")["test"]["errors"]
+    names = {"16": "induction", "17": "positions", "19": "paths"}
+    rows = [[task, names[task], f"{error:.1%}"] for task, error in errors.items()]
+    return markdown(["task", "of", "wrong"], rows)
+
+
 def babi_ablations():
     """What the SDNC's wrong answers become without a part of it."""
     rows = [
@@ -1106,6 +1114,7 @@ TABLES = {
         omniglot,
         omniglot_classes,
         babi,
+        babi_three_tasks,
         babi_ablations,
         babi_dynamic_memory,
         babi_dntm,

@@ -37,8 +37,6 @@ LENGTH, MOST, FEW = 2.5, 1.5, 2
 ORDER = 0.5
 # What is asked at a step itself; what was read, and is taken off, at a thought.
 FIRST, READ = 2.0, 0.5
-# Of what head 1 has read this is written with a sentence.
-WRITTEN = 0.0
 # How much a word that was read counts as an answer.
 SPOKEN = 0.3
 # A word counts e times as much as one so many words before or after it.
@@ -163,7 +161,6 @@ def start(model, vocabulary, rarity, rng):
     for part in ("vectors", "queries", "write_gates"):
         kernel[:, columns[part]] = 0.0
     kernel[:size, columns["vectors"]] = same
-    kernel[copied : copied + size, columns["vectors"]] = WRITTEN * same
     queries = kernel[:, columns["queries"]]
     queries[size : size + reads] = np.kron(np.eye(HEADS), same)
     # From what was read, but for its time, to what is looked for.
@@ -176,12 +173,13 @@ def start(model, vocabulary, rarity, rng):
     bias[columns["write_gates"]] = -16.0
     cell.interface.set_weights([kernel, bias])
 
-    # The first outputs are what was read, in which an answer is a word, and what was
-    # asked for it.
+    # The first outputs are what was read, in which an answer is a word, and, if there
+    # are as many, what was asked for it.
     kernel, bias = cell.output_projection.get_weights()
     kernel[:, : 2 * reads] = 0.0
     kernel[-reads:, :reads] = np.eye(reads)
-    kernel[size : size + reads, reads : 2 * reads] = np.eye(reads) / SCALE
+    if cell.output_size >= 2 * reads:
+        kernel[size : size + reads, reads : 2 * reads] = np.eye(reads) / SCALE
     cell.output_projection.set_weights([kernel, bias])
     spoken = model.get_layer("answer").get_layer("answer_spoken")
     kernel, bias = spoken.get_weights()

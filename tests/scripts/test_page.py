@@ -66,7 +66,7 @@ def test_models_of_the_page_are_those_of_the_folder(client):
     ("name", "steps"),
     [
         ("babi_end_to_end", ["hop 1", "hop 2", "hop 3"]),
-        ("babi_sdnc", ["question", "thought 1", "thought 2", "thought 3"]),
+        ("babi_sdnc", ["question", "thought 1", "thought 2"]),
     ],
 )
 def test_the_answer_is_that_of_the_saved_model(name, steps, client):
