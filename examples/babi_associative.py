@@ -17,6 +17,7 @@ from there: the vectors, what is written, and what is looked for.
 
 import collections
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -120,7 +121,8 @@ def start(model, vocabulary, rarity, rng):
     """Sets the weights that a model of `babi.make_model` starts from.
 
     Args:
-        model: The model.
+        model: The model. Of a memory that is no SAM or SDNC the embeddings are set.
+        vocabulary: A `babi.Vocabulary`.
         rarity: Array `[words]`, see `rarity`.
         rng: A `numpy.random.Generator`.
     """
@@ -144,6 +146,14 @@ def start(model, vocabulary, rarity, rng):
     cell = think.layer.cell
     size, reads = cell.word_size, HEADS * cell.word_size
     copied = size + reads + 1
+    if cell.read_heads != HEADS or cell.units < copied + reads:
+        warnings.warn(
+            f"A memory that finds before it has learned has {HEADS} read heads and at "
+            f"least {copied + reads} units. This one starts at random. "
+            f"Received: read_heads={cell.read_heads}, units={cell.units}",
+            stacklevel=2,
+        )
+        return
     thoughts = think.thoughts.numpy()
     thoughts[:, :copied] = 0.0  # A thought tells nothing and asks for nothing.
     think.thoughts.assign(thoughts)

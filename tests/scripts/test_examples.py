@@ -367,6 +367,19 @@ def test_an_associative_memory_finds_before_it_has_learned(cell, import_example)
         assert {head: found[head] for head in most} == most
 
 
+def test_a_memory_of_other_sizes_starts_at_random_and_says_so(import_example):
+    babi = import_example("babi")
+    path = EXAMPLES / "recipes" / "babi.toml"
+    recipe = import_example("training").read_recipe(path, "sam", layer={"units": 16})
+    told = ["Mary left.", "Where is Mary?"]
+    problem = babi.BabiProblem.without_stories(
+        recipe, 0, babi.Vocabulary([(1, told, ["", "home"])])
+    )
+    problem.rarity = np.ones(len(problem.vocabulary.words))
+    with pytest.warns(UserWarning, match="starts at random.*units=16"):
+        problem.make_model("sam", recipe["layer"])
+
+
 def test_rarity_is_the_logarithm_of_the_share_in_a_story(import_example):
     babi, associative = import_example("babi"), import_example("babi_associative")
     told = ["Mary left left.", "John left.", "Mary ate.", "Mary ran.", "Who ran?"]
