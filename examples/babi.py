@@ -16,7 +16,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from training import SlowMemoryAdam, held_rate, layer_class, set_interface_bias
+from training import (
+    SlowMemoryAdam,
+    held_rate,
+    layer_class,
+    save_function,
+    set_interface_bias,
+)
 
 import keras_sam
 import keras_sam.datasets
@@ -472,10 +478,7 @@ class BabiProblem:
         Beside it words.json, the vocabulary.
         """
         self.vocabulary.save(output / "words.json")
-        archive = keras.export.ExportArchive()
-        archive.track(model)
         table = word_table(self.vocabulary)
-        archive.track(table)
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="story")])
         def answer(story):
@@ -487,8 +490,7 @@ class BabiProblem:
                 "probability": tf.reduce_max(probabilities, axis=-1),
             }
 
-        archive.add_endpoint("serving_default", answer)
-        archive.write_out(output / "1", verbose=False)
+        save_function(answer, [model, table], output / "1")
         subprocess.run(
             [sys.executable, "-c", CHECK_ANSWERS, str(output / "1"), STORY], check=True
         )

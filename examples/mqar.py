@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from key_values import StepBefore, key_value_start
-from training import layer_class, set_interface_bias
+from training import layer_class, save_function, set_interface_bias
 
 import keras_sam
 from keras_sam.tasks import MQAR_TEST, MQAR_TRAINING, mqar_sequences
@@ -276,8 +276,6 @@ class MqarProblem:
         """A SavedModel in `output/1` from tokens to predictions of the same steps."""
         model = self._with_test_memory(model)
         inner = keras.Model(model.input["tokens"], model.get_layer("outputs").output)
-        archive = keras.export.ExportArchive()
-        archive.track(model)
         table = model.get_layer("embedding").embeddings
 
         @tf.function(
@@ -294,8 +292,7 @@ class MqarProblem:
             predictions = tf.map_fn(best, features, fn_output_signature=tf.int32)
             return {"predictions": tf.transpose(predictions)}
 
-        archive.add_endpoint("serving_default", predict)
-        archive.write_out(output / "1", verbose=False)
+        save_function(predict, [model], output / "1")
         subprocess.run(
             [sys.executable, "-c", CHECK_EXPORT, str(output / "1")], check=True
         )

@@ -17,7 +17,7 @@ from image_encoder import features_of, train_encoder
 from key_values import StepBefore, key_value_start
 from matplotlib import pyplot as plt
 from sequences import SequenceProblem, enlarged
-from training import set_interface_bias
+from training import save_function, set_interface_bias
 
 import keras_sam.datasets
 
@@ -187,10 +187,7 @@ class OmniglotProblem(SequenceProblem):
         """A SavedModel in `output/1` that takes drawings, checked without keras_sam."""
         if self.settings.get("labels", "one_hot") != "one_hot":
             return super().export(model, output)
-        archive = keras.export.ExportArchive()
-        archive.track(model)
-        if self._encoder is not None:
-            archive.track(self._encoder)
+        parts = [part for part in (model, self._encoder) if part is not None]
 
         @tf.function(
             input_signature=[
@@ -203,8 +200,7 @@ class OmniglotProblem(SequenceProblem):
             shown = tf.image.resize(flat, (self._size, self._size), method="area")
             return {"probabilities": self._classify(model, shown[..., 0], labels)}
 
-        archive.add_endpoint("serving_default", classify)
-        archive.write_out(output / "1", verbose=False)
+        save_function(classify, parts, output / "1")
         subprocess.run(
             [sys.executable, "-c", CHECK_EXPORT, str(output / "1")], check=True
         )

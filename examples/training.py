@@ -288,6 +288,26 @@ def shut_gates(cell):
     return shut or {"erase": -20.0, "add": 0.0}
 
 
+def save_function(function, parts, folder):
+    """A SavedModel with one signature, `serving_default`.
+
+    `keras.export.ExportArchive` and `model.export` of Keras 3.15 write each variable
+    twice.
+
+    Args:
+        function: A `tf.function` with an input signature.
+        parts: The models and lookup tables that it uses.
+        folder: Path.
+    """
+    models = [part for part in parts if isinstance(part, keras.Model)]
+    root = tf.train.Checkpoint(
+        variables=[variable.value for model in models for variable in model.variables],
+        resources=[part for part in parts if part not in models],
+        serving_default=function,
+    )
+    tf.saved_model.save(root, folder, {"serving_default": function})
+
+
 def export(model, inputs, output):
     """A SavedModel in `output/1`, checked where keras_sam is not even imported."""
     folder = Path(output) / "1"

@@ -367,6 +367,27 @@ def test_an_associative_memory_finds_before_it_has_learned(cell, import_example)
         assert {head: found[head] for head in most} == most
 
 
+def test_a_saved_function_has_each_variable_once(import_example, tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], name="x")])
+    def answer(x):
+        return {"y": model(x)}
+
+    import_example("training").save_function(answer, [model], tmp_path)
+    variables = str(tmp_path / "variables" / "variables")
+    shapes = sorted(shape for _, shape in tf.train.list_variables(variables))
+    # A checkpoint counts how often it was saved, and describes itself.
+    assert shapes == [[], [], [2], [3, 2]]
+    saved = tf.saved_model.load(tmp_path)
+    for variable, weight in zip(saved.variables, model.weights, strict=True):
+        np.testing.assert_array_equal(variable, weight)
+    x = tf.ones((1, 3))
+    np.testing.assert_allclose(
+        saved.signatures["serving_default"](x=x)["y"], model(x), rtol=1e-6
+    )
+
+
 def test_a_memory_of_other_sizes_starts_at_random_and_says_so(import_example):
     babi = import_example("babi")
     path = EXAMPLES / "recipes" / "babi.toml"
