@@ -269,8 +269,8 @@ def make_model(cell, layer, embedding, vocabulary):
         kind = layer_class(cell)
         memory = kind(**layer, return_sequences=True, name="memory")
     most = max(1, *steps.values())  # A layer that takes none has a number for it.
-    reads = "halves" if "associative" in embedding else "repeat"
-    think = keras_sam.ThinkSteps(memory, most, reads, name="think_steps")
+    inputs = "halves" if "associative" in embedding else "repeat"
+    think = keras_sam.ThinkSteps(memory, most, inputs, name="think_steps")
     outputs = think(features, counts)
     return keras.Model(words, answer_layers(embedding, vocabulary, outputs)(outputs))
 
@@ -434,7 +434,7 @@ class BabiProblem:
             SlowMemoryAdam(
                 held_rate(training, steps),
                 share=training.get("memory_share", 1.0),
-                ramp=training.get("memory_ramp", 1),
+                ramp=training.get("memory_ramp", 0),
                 global_clipnorm=training["clip_norm"],
             ),
             loss=keras.losses.SparseCategoricalCrossentropy(

@@ -30,9 +30,11 @@ HEADS = 4
 WAVES = 6
 # A dense controller has a tanh, which hardly bends such values.
 SCALE = 0.3
-# Of the vector of a word that one of e sentences has; the greatest logarithm; so many
-# sentences are added, of which stories of two have too few.
-LENGTH, MOST, FEW = 2.5, 1.5, 2
+# The length of a word's vector is this, times the word's rarity.
+LENGTH = 2.5
+# The greatest rarity, and how many sentences a story has beside its own when a word's
+# share of the sentences is taken: of two sentences alone most words have a half.
+MOST, FEW = 1.5, 2
 # How different a word's vector is at each position of what is told, which keeps the
 # order of the words.
 ORDER = 0.5
@@ -104,7 +106,8 @@ def told_and_asked(words, questions, vocabulary, word_size, time_size):
 
     told = ops.concatenate([told, time], axis=-1) * is_told
     at_first = [*parts, whole, whole]
-    later = [*(part - READ * whole for part in parts), -READ * whole, 0.0 * whole]
+    later = [part - READ * whole for part in parts]
+    later += [-READ * whole, ops.zeros_like(whole)]
     at_first, later = (
         [ops.concatenate([content, time], axis=-1) for content in contents]
         for contents in (at_first, later)

@@ -124,21 +124,24 @@ class SlowMemoryAdam(keras.optimizers.Adam):
     Args:
         share: Number, of the learning rate, for the variables whose path has none of
             `FAST`.
-        ramp: Integer, the updates in which their rate rises from 0.
+        ramp: Integer, the updates in which their rate rises from 0; with 0 it is the
+            same from the start.
         **kwargs: As of `keras.optimizers.Adam`.
     """
 
     FAST = ("answer", "output_projection")
 
-    def __init__(self, *args, share=1.0, ramp=1, **kwargs):
+    def __init__(self, *args, share=1.0, ramp=0, **kwargs):
         super().__init__(*args, **kwargs)
         self.share, self.ramp = share, ramp
 
     def update_step(self, gradient, variable, learning_rate):
         path = self._trainable_variables[self._get_variable_index(variable)].path
         if not any(part in path for part in self.FAST):
-            done = keras.ops.cast(self.iterations, learning_rate.dtype) / self.ramp
-            learning_rate *= self.share * keras.ops.minimum(1.0, done)
+            learning_rate *= self.share
+            if self.ramp:
+                done = keras.ops.cast(self.iterations, learning_rate.dtype) / self.ramp
+                learning_rate *= keras.ops.minimum(1.0, done)
         super().update_step(gradient, variable, learning_rate)
 
     def get_config(self):
