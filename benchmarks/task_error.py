@@ -30,7 +30,7 @@ import keras_sam
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "examples"))
 from long_recall import VALUE_BITS, recall_sequences  # noqa: E402
-from train import trained_model  # noqa: E402
+from train import trained  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "task_error.json"
 
@@ -59,25 +59,24 @@ class LongRecall24(LongRecall):
 
 
 class RecallCurriculum:
-    """The model of examples/recipes/recall_curriculum.toml: pairs of items."""
+    """A model of examples/recipes/recall_curriculum.toml: pairs of items."""
 
     pairs = (1000,)
     sequences = 64
 
-    def __init__(self, folder):
-        self.layer = trained_model(folder).get_layer("memory")
+    def __init__(self, folder, queries=16):
+        self._problem, model = trained(folder)
+        self._queries = queries
+        self.layer = model.get_layer("memory")
+        # What stands before the memory.
+        self._features = keras.Model(model.inputs, self.layer.input)
 
     def draw(self, pairs, seed):
-        stream = keras_sam.tasks.associative_recall_task(
-            1,
-            seed=seed,
-            bits=16,
-            item_length=1,
-            min_items=pairs,
-            max_items=pairs,
-            queries=16,
-        )
-        return next(stream.as_numpy_iterator())
+        sizes = {"min_items": pairs, "max_items": pairs, "queries": self._queries}
+        settings = {**self._problem.settings, **sizes}
+        stream = self._problem.make(1, seed=seed, **settings)
+        inputs, targets, weights = next(stream.as_numpy_iterator())
+        return self._features(inputs), targets, weights
 
 
 MODELS = {

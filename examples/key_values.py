@@ -11,23 +11,25 @@ import numpy as np
 
 @keras.saving.register_keras_serializable(package="examples")
 class StepBefore(keras.layers.Layer):
-    """Appends to the features of each step some of the step before, 0 at the first.
+    """Appends to the features of each step some of an earlier step, 0 at the first.
 
     Args:
         features: Integer, how many of them, from the first on. Defaults to all.
+        steps: Integer, how many steps earlier. Defaults to `1`.
     """
 
-    def __init__(self, features=None, **kwargs):
+    def __init__(self, features=None, steps=1, **kwargs):
         super().__init__(**kwargs)
-        self.features = features
+        self.features, self.steps = features, steps
 
     def call(self, sequences):
-        before = sequences[:, :-1, : self.features]
-        before = keras.ops.pad(before, ((0, 0), (1, 0), (0, 0)))
+        before = sequences[:, : -self.steps, : self.features]
+        before = keras.ops.pad(before, ((0, 0), (self.steps, 0), (0, 0)))
         return keras.ops.concatenate([sequences, before], axis=-1)
 
     def get_config(self):
-        return {**super().get_config(), "features": self.features}
+        config = {"features": self.features, "steps": self.steps}
+        return {**super().get_config(), **config}
 
 
 def key_value_start(cell, asked, key, value, seed):

@@ -14,10 +14,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from image_encoder import features_of, train_encoder
-from key_values import StepBefore, key_value_start
+from key_values import StepBefore
 from matplotlib import pyplot as plt
 from sequences import SequenceProblem, enlarged
-from training import save_function, set_interface_bias
+from training import save_function
 
 import keras_sam.datasets
 
@@ -108,8 +108,6 @@ class OmniglotProblem(SequenceProblem):
             self._done = {"quarter_turns": False, "warp": 0.0}
         self._images = sets
         self._drawing_before = recipe.get("drawing_before", False)
-        self._interface_bias = recipe.get("interface_bias", {})
-        self._key_value_start = recipe.get("key_value_start", False)
         super().__init__(recipe, seed)
 
     @property
@@ -121,18 +119,12 @@ class OmniglotProblem(SequenceProblem):
         # The drawing that the label belongs to.
         return [StepBefore(self._features)] if self._drawing_before else []
 
-    def make_model(self, cell, layer):
-        model = super().make_model(cell, layer)
-        memory = model.get_layer("memory")
-        if not isinstance(memory, keras_sam.MemoryRNN):
-            return model
-        set_interface_bias(memory.cell, self._interface_bias)
-        if self._key_value_start and cell in ("sam", "sdnc"):
-            drawing = slice(0, self._features)
-            label = slice(self._features, self.channels)
-            before = slice(self.channels, self.channels + self._features)
-            key_value_start(memory.cell, drawing, before, label, self.seed)
-        return model
+    def asked_key_value(self):
+        # A step's label belongs to the drawing of the step before.
+        drawing = slice(0, self._features)
+        label = slice(self._features, self.channels)
+        before = slice(self.channels, self.channels + self._features)
+        return drawing, before, label
 
     def stream(self, number, batch_size=None, **settings):
         """Stream 0 validates and 1 tests; all others are for training."""

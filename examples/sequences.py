@@ -6,7 +6,8 @@ import itertools
 import keras
 import numpy as np
 import tensorflow as tf
-from training import export, layer_class, writing_shut
+from key_values import key_value_start
+from training import export, layer_class, set_interface_bias, writing_shut
 from walks import walks
 
 import keras_sam
@@ -45,6 +46,8 @@ class SequenceProblem:
         self.batch_size = recipe["training"]["batch_size"]
         self.seed = seed
         self.positions = recipe.get("positions", False)
+        self.interface_bias = recipe.get("interface_bias", {})
+        self.key_value_start = recipe.get("key_value_start", False)
         self.sizes = {}
         self.curriculum = None
         if "curriculum" in recipe:
@@ -129,7 +132,10 @@ class SequenceProblem:
         return [keras_sam.RandomPositions(name="positions")]
 
     def make_model(self, cell, layer):
-        """A cell's layer with the settings `layer`; an LSTM takes the units alone."""
+        """A cell's layer with the settings `layer`, started as the recipe says.
+
+        An LSTM takes the units alone.
+        """
         width = int(np.prod(self.target_shape))
         if cell == "lstm":
             layers = [
@@ -147,7 +153,17 @@ class SequenceProblem:
             layers.append(keras.layers.Reshape((-1, *self.target_shape)))
         activation = "softmax" if self.is_classes else "sigmoid"
         layers.append(keras.layers.Activation(activation, name="outputs"))
-        return keras.Sequential([keras.Input((None, self.channels)), *layers])
+        model = keras.Sequential([keras.Input((None, self.channels)), *layers])
+        memory = model.get_layer("memory")
+        if isinstance(memory, keras_sam.MemoryRNN):
+            set_interface_bias(memory.cell, self.interface_bias)
+            if self.key_value_start and cell in ("sam", "sdnc"):
+                key_value_start(memory.cell, *self.asked_key_value(), self.seed)
+        return model
+
+    def asked_key_value(self):
+        """Slices of the memory's inputs, as `key_value_start` takes them."""
+        raise NotImplementedError(f"{self.task} has no words of a key and a value.")
 
     def results(self, model, recipe, smoke=False):
         """What the recipe asks to be tested, for results.json."""

@@ -40,6 +40,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import tensorflow as tf
 from cards import write_card
+from recall import RecallProblem
 from sequences import SequenceProblem
 from training import (
     MODELS,
@@ -202,6 +203,7 @@ def run_settings(recipe, cell, seed):
         "interface_bias",
         "questions",
         "drawing_before",
+        "item_before",
         "key_value_start",
         "positions",
     )
@@ -243,6 +245,8 @@ def make_problem(recipe, seed, data, output):
         from mqar import MqarProblem
 
         return MqarProblem(recipe, seed)
+    if recipe["task"] == "associative_recall":
+        return RecallProblem(recipe, seed)
     return SequenceProblem(recipe, seed)
 
 

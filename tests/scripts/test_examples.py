@@ -262,6 +262,42 @@ def test_a_key_value_start_finds_the_value_of_a_key(import_example):
     assert found[True] > 0.9 and found[False] < 0.5
 
 
+def test_recall_starts_with_finding_the_item_after_the_query(import_example):
+    recipe = import_example("training").read_recipe(
+        EXAMPLES / "recipes" / "recall_curriculum.toml",
+        "sam",
+        layer={"memory_slots": 128, "index": "exact", "jit_compile": False},
+    )
+    problem = import_example("recall").RecallProblem(recipe, seed=0)
+    model = problem.make_model("sam", recipe["layer"])
+    memory = model.get_layer("memory")
+    features = keras.Model(model.inputs, memory.input)
+    stream = problem.stream(1, min_items=24, max_items=24)
+    inputs, targets, weights = next(stream.as_numpy_iterator())
+    trace = memory.trace(features(inputs))
+    read = np.array(trace["read_slots"])[:, :, 0]
+    written = np.array(trace["write_slots"])[..., -1]
+    answers = np.argwhere(weights > 0)
+    assert len(answers) == 8 * recipe["training"]["batch_size"]
+    for row, step in answers:
+        # An item stands at the second of its two steps.
+        item = (inputs[row, 1:48:2, :24] == targets[row, step]).all(axis=-1).argmax()
+        # Beside it the word of this step may stand, until the network learns to shut
+        # its write gate there.
+        assert written[row, 2 * item + 1] in read[row, step]
+
+
+def test_recall_shows_the_item_before_only_where_it_is_two_steps_away(import_example):
+    recipe = {
+        "task": "associative_recall",
+        "item_before": True,
+        "stream": {"item_length": 3},
+        "training": {"batch_size": 2},
+    }
+    with pytest.raises(SystemExit, match="item_length = 1"):
+        import_example("recall").RecallProblem(recipe, seed=0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["omniglot", "omniglot_encoder"])
 def test_omniglot_smoke_is_resumed_and_takes_drawings(recipe, tmp_path, monkeypatch):
