@@ -1,8 +1,8 @@
 """The bAbI tasks for examples/train.py: stories, the model, the error of each task.
 
-The data is that of the tfds builder `keras_sam.datasets.Babi`, a sentence a step. Each
-batch has stories of one task and of about one length. The tasks that the network does
-worst are drawn most often.
+The data is that of the tfds builder `keras_sam.datasets.Babi`, a sentence a step. The
+stories of a batch are of about one length. The tasks that the network does worst are
+drawn most often.
 """
 
 import collections
@@ -28,7 +28,7 @@ import keras_sam
 import keras_sam.datasets
 from keras_sam.datasets import babi_files
 
-PADDED_LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+PADDED_LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256)
 UNKNOWN = "[unknown]"
 # Of the stories that a task is drawn for: the least, and what its error adds at most.
 LEAST_SHARE, MOST_SHARE = 0.05, 0.5
@@ -184,13 +184,33 @@ class Stories:
             tf.TensorSpec((batch_size, None), tf.float32),
         )
 
-    def draw(self, rng, task, batch_size):
-        """Random stories of a task, all from one of its lengths."""
-        groups = [group for key, group in self.groups.items() if key[0] == task]
+    def draw(self, rng, shares, batch_size):
+        """Random stories of one of the lengths. Each counts as much in the loss.
+
+        Args:
+            rng: A `np.random.Generator`.
+            shares: Dictionary from a task to its share of all stories that are drawn.
+            batch_size: Integer.
+        """
+        keys, groups = zip(*self.groups.items(), strict=True)
         sizes = np.array([len(group.words) for group in groups])
-        group = groups[rng.choice(len(groups), p=sizes / sizes.sum())]
-        rows = rng.integers(len(group.words), size=batch_size)
-        return Batch(*(array[rows] for array in group))
+        of_task = collections.Counter()
+        for (task, _), size in zip(keys, sizes, strict=True):
+            of_task[task] += size
+        chances = [
+            shares[task] * size / of_task[task]
+            for (task, _), size in zip(keys, sizes, strict=True)
+        ]
+        chances = np.divide(chances, sum(chances))
+        length = keys[rng.choice(len(keys), p=chances)][1]
+        chances = np.where([key[1] == length for key in keys], chances, 0.0)
+        chosen = rng.choice(len(keys), size=batch_size, p=chances / chances.sum())
+        parts = [
+            [array[row] for array in groups[key]]
+            for key, row in zip(chosen, rng.integers(sizes[chosen]), strict=True)
+        ]
+        words, answers, weights = map(np.stack, zip(*parts, strict=True))
+        return Batch(words, answers, weights / weights.sum(axis=1, keepdims=True))
 
     def batches(self, task, batch_size):
         """All stories of a task; the last batch of each length is filled up.
@@ -390,12 +410,14 @@ class BabiProblem:
         ]
 
     def draw(self, rng):
-        """A batch of one task: one that is answered badly comes more often."""
-        tasks = self._stories.tasks
-        errors = [self.errors.errors.get(task, 1.0) for task in tasks]
-        shares = LEAST_SHARE + np.minimum(errors, MOST_SHARE)
-        task = rng.choice(tasks, p=shares / shares.sum())
-        return self._stories.draw(rng, task, self.batch_size)
+        """A batch in which a task that is answered badly is more common."""
+        errors = {
+            task: self.errors.errors.get(task, 1.0) for task in self._stories.tasks
+        }
+        shares = {
+            task: LEAST_SHARE + min(error, MOST_SHARE) for task, error in errors.items()
+        }
+        return self._stories.draw(rng, shares, self.batch_size)
 
     def training_data(self, steps, epoch=0):
         """All batches from an epoch on; each epoch has random numbers of its own."""

@@ -500,22 +500,34 @@ def test_all_questions_of_the_test_count(import_example):
     assert problem.results(model, {}, smoke=True)["test"]["errors"] == {1: 0.0}
 
 
-def test_drawn_stories_are_whole_and_of_one_task(import_example):
+def test_drawn_stories_are_whole_and_as_common_as_their_shares(import_example):
     babi = import_example("babi")
+    # Of task 1 half the stories are long, of task 2 all are short.
     stories = [
-        (task, [f"Place {task} {i}.", *["Filler."] * i, "Where?"], ["", *[""] * i, "x"])
+        (task, [f"Place {task}.", *["Filler."] * (20 * (i % task)), *asked], answers)
         for task in (1, 2)
         for i in range(12)
+        if (asked := ["Where?"] * task)
+        and (answers := ["", *[""] * (20 * (i % task)), *["x"] * task])
     ]
     vocabulary = babi.Vocabulary(stories)
-    arrays = babi.Stories(stories, vocabulary, max_steps=10)
-    words, answers, weights = arrays.draw(np.random.default_rng(0), 2, 5)
-    assert words.shape[:2] in ((5, 8), (5, 12)) and weights.sum() == 5
-    assert (words[:, 0, 1] == vocabulary.words.index("2")).all()
-    # Longer ones than 10 steps have no question left; the last batch is filled up.
-    batches = list(arrays.batches(1, 4))
-    assert sum(batch.weights.sum() for batch in batches) == 9
-    assert {len(batch.words) for batch in batches} == {4}
+    arrays = babi.Stories(stories, vocabulary, max_steps=22)
+    rng = np.random.default_rng(0)
+    drawn, lengths = [], set()
+    for _ in range(300):
+        words, _, weights = arrays.draw(rng, {1: 0.75, 2: 0.25}, 8)
+        np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+        is_first = words[:, 0, 1] == vocabulary.words.index("1")
+        asked = (weights > 0).sum(axis=1)
+        np.testing.assert_array_equal(asked, np.where(is_first, 1, 2))
+        drawn += list(is_first)
+        lengths.add(words.shape[1])
+    assert lengths == {16, 24}
+    assert abs(np.mean(drawn) - 0.75) < 0.05
+    # Longer ones than 22 steps have no second question; the last batch is filled up.
+    batches = list(arrays.batches(1, 5))
+    assert sum(batch.weights.sum() for batch in batches) == 12
+    assert {len(batch.words) for batch in batches} == {5}
 
 
 def test_committed_omniglot_model_answers_drawings(import_example):
