@@ -50,19 +50,19 @@ def key_value_start(cell, asked, key, value, seed):
     """
     kernel, *bias = cell.controller.dense.get_weights()
     width, value_width = asked.stop - asked.start, value.stop - value.start
+    # What else the controller sees, such as what was read, differs between the step that
+    # writes a key and the step that asks for it.
+    kernel *= 0.1
     # A part of the units for each part of the input.
     own = 0 if value == asked else value_width
     half = (kernel.shape[1] - own) // 2
     of_asked, of_key = slice(0, half), slice(half, 2 * half)
     of_value = slice(2 * half, 2 * half + own) if own else of_asked
-    kernel[asked] *= 0.1
-    kernel[key] *= 0.1
     # Small, where the units' tanh is nearly linear.
     hidden = random_directions((width, half), seed, gain=0.5)
     kernel[asked, of_asked] += hidden
     kernel[key, of_key] += hidden
     if own:
-        kernel[value] *= 0.1
         kernel[value, of_value] += np.eye(own)
     cell.controller.dense.set_weights([kernel, *bias])
 
