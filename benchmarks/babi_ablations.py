@@ -1,10 +1,10 @@
-"""What do the trained SDNC's answers about stories need: its words, its links?
+"""What do trained answers about stories need: the words of the memory, its links?
 
     python benchmarks/babi_ablations.py --data FOLDER
 
-The model of saved_models/babi_sdnc answers the test questions of bAbI as it is, while
-it writes nothing, and while it reads by content alone. `--data` as of
-examples/train.py.
+The models of saved_models/babi_sam and babi_sdnc answer the test questions of bAbI as
+they are, and while they write nothing. The SDNC also reads by content alone. `--data`
+as of examples/train.py.
 
 Expected: without its words the model knows what the question alone gives away.
 
@@ -26,7 +26,7 @@ sys.path.append(str(ROOT / "examples"))
 from train import trained  # noqa: E402
 from training import MODELS, interface_held, shut_gates  # noqa: E402
 
-MODEL = MODELS / "babi_sdnc"
+NAMES = ("babi_sam", "babi_sdnc")
 RESULTS = ROOT / "benchmarks" / "results" / "babi_ablations.json"
 BY_CONTENT = {"read_modes": [-20.0, 20.0, -20.0]}
 
@@ -35,21 +35,24 @@ def main():
     parser = Options(__doc__, RESULTS)
     parser.add("--data", None, "folder of the files of bAbI", Path)
     options = parser.parse()
-    recipe = load(MODEL / "results.json")["recipe"]
-    problem, model = trained(MODEL, options.data)
-    cell = model.get_layer("think_steps").layer.cell
-    changes = {
-        "as trained": contextlib.nullcontext(),
-        "nothing written": interface_held(cell, shut_gates(cell)),
-        "without links": interface_held(cell, BY_CONTENT),
-    }
     rows = []
-    for name, change in changes.items():
-        with change:
-            test = problem.results(model, recipe, options.smoke)["test"]
-        errors = {task: digits(error) for task, error in test["errors"].items()}
-        rows.append({"change": name, "error": digits(test["error"]), "errors": errors})
-        report(rows[-1])
+    for name in NAMES:
+        recipe = load(MODELS / name / "results.json")["recipe"]
+        problem, model = trained(MODELS / name, options.data)
+        cell = model.get_layer("think_steps").layer.cell
+        changes = {
+            "as trained": contextlib.nullcontext(),
+            "nothing written": interface_held(cell, shut_gates(cell)),
+        }
+        if "read_modes" in cell.interface_columns:
+            changes["without links"] = interface_held(cell, BY_CONTENT)
+        for change, changed in changes.items():
+            with changed:
+                test = problem.results(model, recipe, options.smoke)["test"]
+            errors = {task: digits(error) for task, error in test["errors"].items()}
+            row = {"model": name, "change": change, "error": digits(test["error"])}
+            rows.append({**row, "errors": errors})
+            report(rows[-1])
     save(options.output, {**provenance(), "rows": rows})
 
 

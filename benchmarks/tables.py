@@ -613,16 +613,23 @@ def order_recall():
 
 
 def recall_curriculum():
-    """Shares of the bits that are wrong."""
-    run = load(MODELS / "recall_curriculum_sam" / "results.json")
-    bits, queries = run["recipe"]["stream"]["bits"], run["recipe"]["test"]["queries"]
-    rows = [["2 to 1,536", f"{run['test']['bit_errors'] / bits:.1%}"]]
-    for name, each in run["test_of_size"].items():
-        items = int(name.split()[1])
-        rows.append([f"{items:,}", f"{each['bit_errors'] / bits / queries:.1%}"])
-    shut = run["write_gate_shut"]["bit_errors"]
-    rows.append(["2 to 1,536, nothing written", f"{shut / bits:.1%}"])
-    return markdown(["items", "wrong bits"], rows)
+    """Shares of the bits that are wrong, by the number of items."""
+    rows = [
+        [
+            public_name(row["model"].rsplit("_", 1)[-1]),
+            f"{row['items']:,}",
+            f"{row['steps']:,}",
+            {"exact": "exact", "lsh": "LSH"}[row["index"]],
+            f"{row['wrong']:.2%}",
+            number(row["us_per_step"]),
+        ]
+        for row in sorted(
+            stored("recall_length").get("rows", []),
+            key=lambda row: (row["model"], row["items"], row["index"]),
+        )
+    ]
+    columns = ["model", "items", "steps", "index", "wrong bits", "µs for a step"]
+    return markdown(columns, rows)
 
 
 def headline():
@@ -867,12 +874,17 @@ def babi_three_tasks():
 
 
 def babi_ablations():
-    """What the SDNC's wrong answers become without a part of it."""
-    rows = [
-        [row["change"], f"{row['error']:.1%}"]
+    """What the wrong answers become without a part of a model."""
+    errors = {
+        (row["model"], row["change"]): f"{row['error']:.1%}"
         for row in stored("babi_ablations")["rows"]
+    }
+    models = {"SAM": "babi_sam", "SDNC": "babi_sdnc"}
+    rows = [
+        [change, *(errors.get((model, change), "") for model in models.values())]
+        for change in dict.fromkeys(change for _, change in errors)
     ]
-    return markdown(["SDNC, sentences", "wrong"], rows)
+    return markdown(["wrong answers", *models], rows)
 
 
 # What each layer is for; the time of a step, and the memory of a step in training.
