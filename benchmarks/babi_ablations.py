@@ -8,8 +8,8 @@ as of examples/train.py.
 
 Expected: without its words the model knows what the question alone gives away.
 
-Writes benchmarks/results/babi_ablations.json; `--smoke` asks a few questions of each
-task.
+Writes benchmarks/results/babi_ablations.json, where the rows of other models stay;
+`--smoke` asks a few questions of each task.
 """
 
 import contextlib
@@ -19,24 +19,24 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from measuring import Options, digits, load, provenance, report, save
+from measuring import Options, digits, listed, load, report, store_part
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "examples"))
 from train import trained  # noqa: E402
 from training import MODELS, interface_held, shut_gates  # noqa: E402
 
-NAMES = ("babi_sam", "babi_sdnc")
 RESULTS = ROOT / "benchmarks" / "results" / "babi_ablations.json"
 BY_CONTENT = {"read_modes": [-20.0, 20.0, -20.0]}
 
 
 def main():
     parser = Options(__doc__, RESULTS)
+    parser.add("--models", "babi_sam,babi_sdnc", "of saved_models", listed)
     parser.add("--data", None, "folder of the files of bAbI", Path)
     options = parser.parse()
-    rows = []
-    for name in NAMES:
+    for name in options.models:
+        rows = []
         recipe = load(MODELS / name / "results.json")["recipe"]
         problem, model = trained(MODELS / name, options.data)
         cell = model.get_layer("think_steps").layer.cell
@@ -50,10 +50,10 @@ def main():
             with changed:
                 test = problem.results(model, recipe, options.smoke)["test"]
             errors = {task: digits(error) for task, error in test["errors"].items()}
-            row = {"model": name, "change": change, "error": digits(test["error"])}
+            row = {"change": change, "error": digits(test["error"])}
             rows.append({**row, "errors": errors})
             report(rows[-1])
-    save(options.output, {**provenance(), "rows": rows})
+        store_part(options.output, name, {"rows": rows})
 
 
 if __name__ == "__main__":

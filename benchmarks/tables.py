@@ -876,8 +876,9 @@ def babi_three_tasks():
 def babi_ablations():
     """What the wrong answers become without a part of a model."""
     errors = {
-        (row["model"], row["change"]): f"{row['error']:.1%}"
-        for row in stored("babi_ablations")["rows"]
+        (model, row["change"]): f"{row['error']:.1%}"
+        for model, part in stored("babi_ablations").items()
+        for row in part["rows"]
     }
     models = {"SAM": "babi_sam", "SDNC": "babi_sdnc"}
     rows = [
