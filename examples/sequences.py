@@ -7,7 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 from key_values import key_value_start
-from training import export, layer_class, set_interface_bias, writing_shut
+from training import (
+    SlowMemoryAdam,
+    export,
+    layer_class,
+    set_interface_bias,
+    writing_shut,
+)
 from walks import walks
 
 import keras_sam
@@ -113,8 +119,12 @@ class SequenceProblem:
             loss, metric = digits_cross_entropy, "SequenceAccuracy"
         else:
             loss, metric = "binary_crossentropy", "BitErrors"
+        optimizer, settings = keras.optimizers.Adam, {}
+        if "memory_share" in training:
+            optimizer = SlowMemoryAdam
+            settings = {"share": training["memory_share"]}
         model.compile(
-            keras.optimizers.Adam(schedule, global_clipnorm=training["clip_norm"]),
+            optimizer(schedule, global_clipnorm=training["clip_norm"], **settings),
             loss=loss,
             weighted_metrics=[getattr(keras_sam.metrics, metric)()],
             # A curriculum has many lengths, and XLA compiles for each of them; a sparse
