@@ -50,8 +50,8 @@ def key_value_start(cell, asked, key, value, seed):
     """
     kernel, *bias = cell.controller.dense.get_weights()
     width, value_width = asked.stop - asked.start, value.stop - value.start
-    # What else the controller sees, such as what was read, differs between the step that
-    # writes a key and the step that asks for it.
+    # What else the controller sees, such as what was read, differs between the step
+    # that writes a key and the step that asks for it.
     kernel *= 0.1
     # A part of the units for each part of the input.
     own = 0 if value == asked else value_width
