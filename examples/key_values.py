@@ -8,6 +8,12 @@ and that it has to ask for the key as it has written it.
 import keras
 import numpy as np
 
+# What is left of the random weights.
+REST = 0.03
+# What the units see of a key. There their tanh is nearly linear: all keys of a length
+# have codes of a length, and the word most like a query is that of the nearest key.
+SMALL = 0.2
+
 
 @keras.saving.register_keras_serializable(package="examples")
 class StepBefore(keras.layers.Layer):
@@ -52,14 +58,13 @@ def key_value_start(cell, asked, key, value, seed):
     width, value_width = asked.stop - asked.start, value.stop - value.start
     # What else the controller sees, such as what was read, differs between the step
     # that writes a key and the step that asks for it.
-    kernel *= 0.1
+    kernel *= REST
     # A part of the units for each part of the input.
     own = 0 if value == asked else value_width
     half = (kernel.shape[1] - own) // 2
     of_asked, of_key = slice(0, half), slice(half, 2 * half)
     of_value = slice(2 * half, 2 * half + own) if own else of_asked
-    # Small, where the units' tanh is nearly linear.
-    hidden = random_directions((width, half), seed, gain=0.5)
+    hidden = random_directions((width, half), seed, gain=SMALL)
     kernel[asked, of_asked] += hidden
     kernel[key, of_key] += hidden
     if own:
@@ -70,9 +75,12 @@ def key_value_start(cell, asked, key, value, seed):
     f, g = np.split(
         random_directions((half + (own or half), cell.word_size), seed + 1), [half]
     )
+    f /= 2 * SMALL
+    if not own:
+        g /= 2 * SMALL
     columns = cell.interface_columns
-    kernel[:, columns["queries"]] *= 0.1
-    kernel[:, columns["vectors"]] *= 0.1
+    kernel[:, columns["queries"]] *= REST
+    kernel[:, columns["vectors"]] *= REST
     kernel[of_asked, columns["queries"]] += np.tile(f, cell.read_heads)
     kernel[of_key, columns["vectors"]] += np.tile(f, cell.write_heads)
     kernel[of_value, columns["vectors"]] += np.tile(g, cell.write_heads)
