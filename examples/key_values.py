@@ -38,7 +38,7 @@ class StepBefore(keras.layers.Layer):
         return {**super().get_config(), **config}
 
 
-def key_value_start(cell, asked, key, value, seed):
+def key_value_start(cell, asked, key, value, seed, value_gates=0.0):
     """Has a cell start with words of a key and a value, by its weights.
 
     f(key) + g(value) is written at each step and f(asked) is asked for, with random f
@@ -53,6 +53,9 @@ def key_value_start(cell, asked, key, value, seed):
         key: Slice of the inputs.
         value: Slice of the inputs, perhaps that of `asked`.
         seed: Integer.
+        value_gates: Number, what each part of a value of its own adds to the write
+            gates. Of values of 1 and -1 it shuts them where there is none, all -1.
+            There a step would leave the word that is most like what it asks for.
     """
     kernel, *bias = cell.controller.dense.get_weights()
     width, value_width = asked.stop - asked.start, value.stop - value.start
@@ -84,6 +87,8 @@ def key_value_start(cell, asked, key, value, seed):
     kernel[of_asked, columns["queries"]] += np.tile(f, cell.read_heads)
     kernel[of_key, columns["vectors"]] += np.tile(f, cell.write_heads)
     kernel[of_value, columns["vectors"]] += np.tile(g, cell.write_heads)
+    if own:
+        kernel[of_value, columns["write_gates"]] += value_gates
     cell.interface.set_weights([kernel, *bias])
 
 

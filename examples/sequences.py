@@ -54,6 +54,7 @@ class SequenceProblem:
         self.positions = recipe.get("positions", False)
         self.interface_bias = recipe.get("interface_bias", {})
         self.key_value_start = recipe.get("key_value_start", False)
+        self.value_gates = recipe.get("value_gates", 0.0)
         self.sizes = {}
         self.curriculum = None
         if "curriculum" in recipe:
@@ -168,7 +169,8 @@ class SequenceProblem:
         if isinstance(memory, keras_sam.MemoryRNN):
             set_interface_bias(memory.cell, self.interface_bias)
             if self.key_value_start and cell in ("sam", "sdnc"):
-                key_value_start(memory.cell, *self.asked_key_value(), self.seed)
+                parts = self.asked_key_value()
+                key_value_start(memory.cell, *parts, self.seed, self.value_gates)
         return model
 
     def asked_key_value(self):

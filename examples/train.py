@@ -205,6 +205,7 @@ def run_settings(recipe, cell, seed):
         "drawing_before",
         "item_before",
         "key_value_start",
+        "value_gates",
         "positions",
     )
     return {"cell": cell, "seed": seed, **{name: recipe.get(name) for name in parts}}
