@@ -3,7 +3,7 @@
     python benchmarks/recall_length.py
 
 The models of examples/recipes/recall_curriculum.toml, with weights as they were
-trained, in a memory with a slot for each step. Each sequence asks for 64 items. Exact
+trained, in a memory with a slot for each item. Each sequence asks for 64 items. Exact
 search compares a query with all words at each step, so that its time grows with the
 square of the length: `--exact-up-to`.
 
@@ -49,7 +49,8 @@ STEPS_OF_AN_ITEM, STEPS_OF_A_QUERY = 2, 4
 
 def measure(model, name, items, index, sequences):
     steps = STEPS_OF_AN_ITEM * items + STEPS_OF_A_QUERY * QUERIES
-    slots = 2 ** int(np.ceil(np.log2(steps)))
+    # What shows no item is not written.
+    slots = 2 ** int(np.ceil(np.log2(items + 2 * QUERIES)))
     layer = with_settings(model.layer, index=index, memory_slots=slots)
     wrong, seconds = [], []
     for seed in range(sequences):
@@ -119,10 +120,12 @@ def main():
                 if index == "exact" and items > options.exact_up_to:
                     continue
                 row = measure(model, name, items, index, options.sequences)
-                rows[name, items, index] = row
                 report(row)
-    rows = [rows[key] for key in sorted(rows)]
-    save(options.output, {**provenance(), "rows": rows})
+                rows[name, items, index] = {**row, **provenance()}
+    rows = sorted(
+        rows.values(), key=lambda row: (row["model"], row["index"], row["items"])
+    )
+    save(options.output, {"rows": rows})
     draw(rows, options.output.with_suffix(".png"))
 
 

@@ -69,7 +69,7 @@ class RecallCurriculum:
         self._queries = queries
         self.layer = model.get_layer("memory")
         # What stands before the memory.
-        self._features = keras.Model(model.inputs, self.layer.input)
+        self._features = keras.Model(model.inputs[0], self.layer.input)
 
     def draw(self, pairs, seed):
         sizes = {"min_items": pairs, "max_items": pairs, "queries": self._queries}

@@ -229,6 +229,16 @@ def test_mqar_long_smoke(tmp_path):
         assert row["attention_state_size"] == 2 * 2 * 64 * row["tokens"]
 
 
+@pytest.mark.slow
+def test_recall_length_smoke(tmp_path):
+    output = tmp_path / "results.json"
+    run_script("benchmarks/recall_length.py", "--smoke", "--output", output)
+    rows = json.loads(output.read_text())["rows"]
+    assert [row["index"] for row in rows] == ["exact", "exact", "lsh", "lsh"]
+    assert all(row["wrong"] < 0.01 for row in rows)
+    assert output.with_suffix(".png").exists()
+
+
 def test_a_walker_looks_one_edge_ahead():
     # From 0 to 2: by 1, or astray; whoever stands at 1 sees the end.
     ahead = np.array([[0, 0, 1], [0, 1, 3], [1, 0, 2], [1, 1, 0], [3, 0, 4]])

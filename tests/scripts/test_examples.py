@@ -271,7 +271,7 @@ def test_recall_starts_with_reading_the_item_after_the_query(import_example):
     problem = import_example("recall").RecallProblem(recipe, seed=0)
     model = problem.make_model("sam", recipe["layer"])
     memory = model.get_layer("memory")
-    features = keras.Model(model.inputs, memory.input)
+    features = keras.Model(model.inputs[0], memory.input)
     stream = problem.stream(1, min_items=24, max_items=24)
     inputs, targets, weights = next(stream.as_numpy_iterator())
     trace = memory.trace(features(inputs))
@@ -639,14 +639,22 @@ def test_results_with_names_of_before_are_understood(import_example, tmp_path):
         train.refuse_other_results(tmp_path, "ntm", other)
 
 
-@pytest.mark.parametrize("name", ["recall_curriculum_sam", "traversal_sdnc"])
-def test_committed_recipes_with_held_out_load(import_example, name):
+def test_a_committed_recipe_with_held_out_loads(import_example):
     train = import_example("train")
-    folder = ROOT / "saved_models" / name
+    folder = ROOT / "saved_models" / "traversal_sdnc"
     recipe = json.loads((folder / "results.json").read_text())["recipe"]
     problem = train.SequenceProblem(train.current_recipe(recipe), 0)
     assert problem.evaluation == recipe["held_out"] != {}
     assert train.trained_model(folder).count_params() > 0
+
+
+def test_the_committed_recall_model_recalls(import_example):
+    folder = ROOT / "saved_models" / "recall_curriculum_sam"
+    problem, model = import_example("train").trained(folder)
+    stream = problem.stream(1, min_items=50, max_items=50)
+    inputs, targets, weights = next(stream.as_numpy_iterator())
+    wrong = (model.predict_on_batch(inputs) > 0.5) != (targets > 0.5)
+    assert wrong[weights > 0].mean() < 0.01
 
 
 @pytest.mark.parametrize(
