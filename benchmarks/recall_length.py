@@ -90,7 +90,7 @@ def draw(rows, path):
         )
     axis.set_xscale("log")
     axis.set_yscale("symlog", linthresh=1e-4)
-    axis.set_ylim(bottom=-2e-5)
+    axis.set_ylim(-2e-5, 1.0)
     axis.axvline(10_000, color="gray", linestyle=":", label="longest in training")
     axis.set_xlabel("items")
     axis.set_ylabel("share of wrong bits")
