@@ -43,12 +43,9 @@ from matplotlib import pyplot as plt  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "recall_length.json"
 QUERIES = 64
-# Steps of an item and of a query, as keras_sam.tasks.associative_recall_task says.
-STEPS_OF_AN_ITEM, STEPS_OF_A_QUERY = 2, 4
 
 
 def measure(model, name, items, index, sequences):
-    steps = STEPS_OF_AN_ITEM * items + STEPS_OF_A_QUERY * QUERIES
     # What shows no item is not written.
     slots = 2 ** int(np.ceil(np.log2(items + 2 * QUERIES)))
     layer = with_settings(model.layer, index=index, memory_slots=slots)
@@ -58,6 +55,7 @@ def measure(model, name, items, index, sequences):
         start = time.perf_counter()
         wrong.append(wrong_bits(layer, sequence))
         seconds.append(time.perf_counter() - start)
+    steps = sequence[1].shape[1]
     return {
         "model": name,
         "items": items,

@@ -17,9 +17,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from training import (
-    SlowMemoryAdam,
     held_rate,
     layer_class,
+    memory_adam,
     save_function,
     set_interface_bias,
 )
@@ -453,12 +453,7 @@ class BabiProblem:
 
     def compile(self, model, training, steps):
         model.compile(
-            SlowMemoryAdam(
-                held_rate(training, steps),
-                share=training.get("memory_share", 1.0),
-                ramp=training.get("memory_ramp", 0),
-                global_clipnorm=training["clip_norm"],
-            ),
+            memory_adam(held_rate(training, steps), training),
             loss=keras.losses.SparseCategoricalCrossentropy(
                 from_logits=True, reduction="mean_with_sample_weight"
             ),

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 from key_values import key_value_start
 from training import (
-    SlowMemoryAdam,
     export,
     layer_class,
+    memory_adam,
     set_interface_bias,
     writing_shut,
 )
@@ -120,12 +120,8 @@ class SequenceProblem:
             loss, metric = digits_cross_entropy, "SequenceAccuracy"
         else:
             loss, metric = "binary_crossentropy", "BitErrors"
-        optimizer, settings = keras.optimizers.Adam, {}
-        if "memory_share" in training:
-            optimizer = SlowMemoryAdam
-            settings = {"share": training["memory_share"]}
         model.compile(
-            optimizer(schedule, global_clipnorm=training["clip_norm"], **settings),
+            memory_adam(schedule, training),
             loss=loss,
             weighted_metrics=[getattr(keras_sam.metrics, metric)()],
             # A curriculum has many lengths, and XLA compiles for each of them; a sparse

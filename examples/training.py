@@ -148,6 +148,21 @@ class SlowMemoryAdam(keras.optimizers.Adam):
         return {**super().get_config(), "share": self.share, "ramp": self.ramp}
 
 
+def memory_adam(schedule, training):
+    """The optimizer of a recipe's table `training`; without `memory_share` plain Adam.
+
+    Args:
+        schedule: The learning rate.
+        training: Dictionary.
+    """
+    return SlowMemoryAdam(
+        schedule,
+        share=training.get("memory_share", 1.0),
+        ramp=training.get("memory_ramp", 0),
+        global_clipnorm=training["clip_norm"],
+    )
+
+
 def layer_class(cell):
     """The layer of keras_sam that a name in lower case means, such as sam."""
     for name in keras_sam.__all__:

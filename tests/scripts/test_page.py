@@ -86,7 +86,9 @@ def test_the_answer_is_that_of_the_saved_model(name, steps, client):
         np.testing.assert_allclose(read.sum(axis=1), 1.0, atol=0.01)
         assert read.argmax(axis=1).tolist() == [1, 1, 3]  # takes, takes, travels
     else:  # Of four heads that which reads a sentence most: takes, travels.
-        assert (read[:, [1, 3]].max(axis=0) > 0.5).all() and read.max() < 1.01
+        # The SDNC reads them at different thoughts, SAM both at the last one.
+        found = read[3] if name == "babi_sam" else read.max(axis=0)
+        assert (found[[1, 3]] > 0.5).all() and read.max() < 1.01
     odd = {"story": "Xerxes went to the Kitchen", "question": "where is mary ?"}
     reply = client.post("/page/stories", json={"model": name, **odd}).json()
     assert reply["unknown"] == ["xerxes"]
