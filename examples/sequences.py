@@ -14,6 +14,7 @@ from training import (
     set_interface_bias,
     writing_shut,
 )
+from triples import triple_start
 from walks import walks
 
 import keras_sam
@@ -29,6 +30,9 @@ outputs = model.serve(inputs)
 
 The docstring of `keras_sam.tasks.{task}_task` says what the channels mean.
 """
+
+# The cells whose memories may start with words of a key and a value, or of triples.
+STARTED = ("sam", "sdnc")
 
 
 def digits_cross_entropy(y_true, y_pred):
@@ -55,6 +59,7 @@ class SequenceProblem:
         self.interface_bias = recipe.get("interface_bias", {})
         self.key_value_start = recipe.get("key_value_start", False)
         self.value_gates = recipe.get("value_gates", 0.0)
+        self.triple_start = recipe.get("triple_start", False)
         self.sizes = {}
         self.curriculum = None
         if "curriculum" in recipe:
@@ -150,6 +155,9 @@ class SequenceProblem:
                 keras.layers.Dense(width),
             ]
         else:
+            if self.triple_start and cell in STARTED:
+                lstm = keras.layers.LSTMCell(layer["units"])
+                layer = {**layer, "controller": keras_sam.SkipCell(lstm)}
             layers = [
                 layer_class(cell)(
                     **layer, output_size=width, return_sequences=True, name="memory"
@@ -164,7 +172,9 @@ class SequenceProblem:
         memory = model.get_layer("memory")
         if isinstance(memory, keras_sam.MemoryRNN):
             set_interface_bias(memory.cell, self.interface_bias)
-            if self.key_value_start and cell in ("sam", "sdnc"):
+            if self.triple_start and cell in STARTED:
+                triple_start(memory.cell)
+            if self.key_value_start and cell in STARTED:
                 parts = self.asked_key_value()
                 key_value_start(memory.cell, *parts, self.seed, self.value_gates)
         return model

@@ -206,6 +206,7 @@ def run_settings(recipe, cell, seed):
         "item_before",
         "key_value_start",
         "value_gates",
+        "triple_start",
         "positions",
     )
     return {"cell": cell, "seed": seed, **{name: recipe.get(name) for name in parts}}

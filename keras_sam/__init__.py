@@ -31,6 +31,7 @@ from keras_sam.cells import (  # noqa: E402
     NTMCell,
     SAMCell,
     SDNCCell,
+    SkipCell,
     StackRNNCell,
 )
 from keras_sam.export import builtin_ops, export_saved_model, prefill  # noqa: E402
@@ -75,6 +76,7 @@ __all__ = [
     "SDNCCell",
     "SentenceEmbedding",
     "SinePositions",
+    "SkipCell",
     "StackRNN",
     "StackRNNCell",
     "ThinkSteps",

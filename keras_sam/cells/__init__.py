@@ -1,4 +1,4 @@
-"""Keras RNN cells with an external memory, one a file."""
+"""Keras RNN cells with an external memory, one a file, and a controller."""
 
 from keras_sam.cells.base import MemoryCell
 from keras_sam.cells.dam import DAMCell
@@ -8,6 +8,7 @@ from keras_sam.cells.mann import MANNCell
 from keras_sam.cells.ntm import NTMCell
 from keras_sam.cells.sam import SAMCell
 from keras_sam.cells.sdnc import SDNCCell
+from keras_sam.cells.skip import SkipCell
 from keras_sam.cells.stack_rnn import StackRNNCell
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "NTMCell",
     "SAMCell",
     "SDNCCell",
+    "SkipCell",
     "StackRNNCell",
 ]

@@ -67,14 +67,19 @@ def make_controller(
     if isinstance(controller, dict):
         # A copy: StackedRNNCells takes its cells out of the dictionary it gets.
         controller = keras.saving.deserialize_keras_object(copy.deepcopy(controller))
-    is_cell = all(hasattr(controller, name) for name in ("call", "state_size"))
+    return check_cell("controller", controller, '"lstm", "dense" or ')
+
+
+def check_cell(name, cell, or_else=""):
+    """Returns a Keras RNN cell, or says what else the argument may be."""
+    is_cell = all(hasattr(cell, attribute) for attribute in ("call", "state_size"))
     # A layer takes a whole sequence, not one step.
-    if is_cell and not isinstance(controller, keras.layers.RNN):
-        return controller
+    if is_cell and not isinstance(cell, keras.layers.RNN):
+        return cell
     raise ValueError(
-        '`controller` must be "lstm", "dense" or a Keras RNN cell (an object with '
+        f"`{name}` must be {or_else}a Keras RNN cell (an object with "
         "`call` and `state_size`, such as keras.layers.GRUCell(100)). "
-        f"Received: controller={controller!r}"
+        f"Received: {name}={cell!r}"
     )
 
 

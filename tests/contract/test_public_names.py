@@ -16,7 +16,7 @@ NAMES = {
     "keras_sam": [
         *CELLS,
         *(f"{cell}Cell" for cell in CELLS),
-        *("MemoryCell", "MemoryRNN"),
+        *("MemoryCell", "MemoryRNN", "SkipCell"),
         *("DynamicMemory", "EndToEndMemory"),
         *("RandomPositions", "SentenceEmbedding", "SinePositions", "ThinkSteps"),
         *(

@@ -1,0 +1,61 @@
+"""Memory words that start as triples, for the examples about graphs.
+
+A graph is told triple by triple: (source, edge, destination). A network with random
+weights takes ten thousand graphs to find out that a triple belongs in one word, and
+that a node and an edge together name it.
+"""
+
+import numpy as np
+
+# The channels of `keras_sam.tasks.graph`: a triple's labels, and all that a step shows.
+SOURCE, EDGE, DESTINATION = slice(0, 30), slice(30, 60), slice(60, 90)
+TRIPLE, SHOWN = slice(0, 90), slice(0, 92)
+# What is left of the random weights.
+REST = 0.1
+# How much the source that a step shows counts in what it asks for.
+SHOWN_SOURCE = 2.0
+# Of a read word's digit, as a logit.
+SPOKEN = 8.0
+
+
+def triple_start(cell):
+    """Has a cell start with a memory of triples, by its weights.
+
+    A step writes all that it shows. Each head looks for the source and the edge that
+    the step shows. Head 1 also looks for an edge that leads on from the destination of
+    what it read at the step before, with the label of what head 2 read. The output is
+    the triple that head 1 reads. The network has to learn which head reads what when:
+    there is no order in it of the steps of a path.
+
+    Args:
+        cell: A built SAM or SDNC cell, with a `keras_sam.SkipCell` for a controller,
+            whose words have at least 92 numbers.
+    """
+    size, heads, units = cell.word_size, cell.read_heads, cell.units
+    columns = cell.interface_columns
+    kernel, *bias = cell.interface.get_weights()
+    # The interface sees the LSTM, the step, and what each head has read.
+    step = slice(units, units + SHOWN.stop)
+    read = np.split(np.arange(step.stop, len(kernel)), heads)
+
+    vectors = REST * kernel[:, columns["vectors"]]
+    vectors[step, SHOWN] += np.eye(SHOWN.stop)
+    kernel[:, columns["vectors"]] = vectors
+
+    queries = REST * kernel[:, columns["queries"]]
+    same = np.eye(SOURCE.stop)
+    for query in np.split(queries, heads, axis=1):
+        query[step][SOURCE, SOURCE] += SHOWN_SOURCE * same
+        query[step][EDGE, EDGE] += same
+    first = queries[:, :size]
+    first[read[0][DESTINATION], SOURCE] += same
+    if heads > 1:
+        first[read[1][EDGE], EDGE] += same
+    kernel[:, columns["queries"]] = queries
+    cell.interface.set_weights([kernel, *bias])
+
+    kernel, *bias = cell.output_projection.get_weights()
+    kernel *= REST
+    first_read = len(kernel) - heads * size
+    kernel[first_read:][TRIPLE] += SPOKEN * np.eye(TRIPLE.stop)
+    cell.output_projection.set_weights([kernel, *bias])
