@@ -47,6 +47,9 @@ def digits_cross_entropy(y_true, y_pred):
 class SequenceProblem:
     """A task, its streams and its curriculum, if the recipe has one."""
 
+    # What of the memory's inputs names the edges of a path, as of `triple_start`.
+    path_edges = None
+
     def __init__(self, recipe, seed):
         self.task = recipe["task"]
         self.make = getattr(keras_sam.tasks, f"{recipe['task']}_task")
@@ -172,12 +175,16 @@ class SequenceProblem:
         memory = model.get_layer("memory")
         if isinstance(memory, keras_sam.MemoryRNN):
             set_interface_bias(memory.cell, self.interface_bias)
-            if self.triple_start and cell in STARTED:
-                triple_start(memory.cell)
-            if self.key_value_start and cell in STARTED:
-                parts = self.asked_key_value()
-                key_value_start(memory.cell, *parts, self.seed, self.value_gates)
+            if cell in STARTED:
+                self.start(memory.cell)
         return model
+
+    def start(self, cell):
+        """Sets the weights of a SAM or SDNC, if the recipe asks for a start."""
+        if self.triple_start:
+            triple_start(cell, self.path_edges)
+        if self.key_value_start:
+            key_value_start(cell, *self.asked_key_value(), self.seed, self.value_gates)
 
     def asked_key_value(self):
         """Slices of the memory's inputs, as `key_value_start` takes them."""

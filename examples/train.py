@@ -41,6 +41,7 @@ import keras
 import tensorflow as tf
 from cards import write_card
 from recall import RecallProblem
+from relations import RelationProblem
 from sequences import SequenceProblem
 from training import (
     MODELS,
@@ -207,6 +208,7 @@ def run_settings(recipe, cell, seed):
         "key_value_start",
         "value_gates",
         "triple_start",
+        "relation_steps",
         "positions",
     )
     return {"cell": cell, "seed": seed, **{name: recipe.get(name) for name in parts}}
@@ -249,6 +251,8 @@ def make_problem(recipe, seed, data, output):
         return MqarProblem(recipe, seed)
     if recipe["task"] == "associative_recall":
         return RecallProblem(recipe, seed)
+    if recipe.get("relation_steps"):
+        return RelationProblem(recipe, seed)
     return SequenceProblem(recipe, seed)
 
 

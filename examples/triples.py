@@ -12,13 +12,13 @@ SOURCE, EDGE, DESTINATION = slice(0, 30), slice(30, 60), slice(60, 90)
 TRIPLE, SHOWN = slice(0, 90), slice(0, 92)
 # What is left of the random weights.
 REST = 0.1
-# How much the source that a step shows counts in what it asks for.
-SHOWN_SOURCE = 2.0
+# How much the inputs that name where a path goes count in what is asked for.
+NAMED = 2.0
 # Of a read word's digit, as a logit.
 SPOKEN = 8.0
 
 
-def triple_start(cell):
+def triple_start(cell, edges=None):
     """Has a cell start with a memory of triples, by its weights.
 
     A step writes all that it shows. Each head looks for the source and the edge that
@@ -30,13 +30,15 @@ def triple_start(cell):
     Args:
         cell: A built SAM or SDNC cell, with a `keras_sam.SkipCell` for a controller,
             whose words have at least 92 numbers.
+        edges: Slice of the cell's inputs, of 30 numbers, with the label of the edge
+            that leads on. Defaults to `None`: head 2 reads this label.
     """
     size, heads, units = cell.word_size, cell.read_heads, cell.units
     columns = cell.interface_columns
     kernel, *bias = cell.interface.get_weights()
     # The interface sees the LSTM, the step, and what each head has read.
     step = slice(units, units + SHOWN.stop)
-    read = np.split(np.arange(step.stop, len(kernel)), heads)
+    read = np.split(np.arange(len(kernel) - heads * size, len(kernel)), heads)
 
     vectors = REST * kernel[:, columns["vectors"]]
     vectors[step, SHOWN] += np.eye(SHOWN.stop)
@@ -45,11 +47,13 @@ def triple_start(cell):
     queries = REST * kernel[:, columns["queries"]]
     same = np.eye(SOURCE.stop)
     for query in np.split(queries, heads, axis=1):
-        query[step][SOURCE, SOURCE] += SHOWN_SOURCE * same
+        query[step][SOURCE, SOURCE] += NAMED * same
         query[step][EDGE, EDGE] += same
     first = queries[:, :size]
     first[read[0][DESTINATION], SOURCE] += same
-    if heads > 1:
+    if edges is not None:
+        first[units + edges.start : units + edges.stop, EDGE] += NAMED * same
+    elif heads > 1:
         first[read[1][EDGE], EDGE] += same
     kernel[:, columns["queries"]] = queries
     cell.interface.set_weights([kernel, *bias])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_sam
 from keras_sam import DAM, DNC, NTM, SAM, DAMCell, DNCCell, NTMCell, SAMCell
 from keras_sam.cells.usage import least_used_slots
 
@@ -946,6 +947,7 @@ CONTROLLERS = {
     "stacked": lambda: keras.layers.StackedRNNCells(
         [keras.layers.LSTMCell(5), keras.layers.LSTMCell(3)]
     ),
+    "skip": lambda: keras_sam.SkipCell(keras.layers.LSTMCell(5)),
 }
 
 

@@ -148,6 +148,11 @@ CONTROLLERS = {
             dtype="float64",
         )
     },
+    "skip": lambda: {
+        "controller": keras_sam.SkipCell(
+            keras.layers.LSTMCell(5, dropout=0.4, dtype="float64"), dtype="float64"
+        )
+    },
     "noise_at_each_step": lambda: {"controller": NoisyCell(5, dtype="float64")},
 }
 
@@ -158,6 +163,7 @@ CONTROLLERS = {
         ("compiled", "lstm"),
         ("in_place", "lstm"),
         ("in_place", "stacked"),
+        ("in_place", "skip"),
         ("compiled", "noise_at_each_step"),
     ],
 )

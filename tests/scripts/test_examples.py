@@ -639,13 +639,45 @@ def test_results_with_names_of_before_are_understood(import_example, tmp_path):
         train.refuse_other_results(tmp_path, "ntm", other)
 
 
-def test_a_committed_recipe_with_held_out_loads(import_example):
+def test_a_saved_recipe_with_held_out_is_read(import_example):
     train = import_example("train")
-    folder = ROOT / "saved_models" / "traversal_sdnc"
-    recipe = json.loads((folder / "results.json").read_text())["recipe"]
+    recipe = {
+        "task": "copy",
+        "layer": {"units": 4},
+        "training": {"batch_size": 2},
+        "held_out": {"max_length": 3},
+    }
     problem = train.SequenceProblem(train.current_recipe(recipe), 0)
-    assert problem.evaluation == recipe["held_out"] != {}
-    assert train.trained_model(folder).count_params() > 0
+    assert problem.evaluation == {"max_length": 3}
+
+
+@pytest.mark.parametrize("cell", ["sam", "sdnc"])
+def test_a_memory_of_triples_finds_the_edges_of_a_path(import_example, cell):
+    recipe = import_example("training").read_recipe(
+        EXAMPLES / "recipes" / "traversal.toml",
+        cell,
+        layer={"memory_slots": 64, "jit_compile": False},
+    )
+    lesson = keras_sam.tasks.Lesson((8, 8), (2, 3), (3, 3))
+    inputs, targets, _ = keras_sam.tasks.traversal_sequences(0, [lesson] * 8)
+    found = {}
+    for start in (True, False):
+        recipe["triple_start"] = start
+        problem = import_example("sequences").SequenceProblem(recipe, seed=0)
+        keras.utils.set_random_seed(0)
+        memory = problem.make_model(cell, recipe["layer"]).get_layer("memory")
+        trace = memory.trace(inputs)
+        written = np.array(trace["write_slots"])[..., -1]
+        read = np.array(trace["read_slots"])[:, :, 0]
+        found[start] = []
+        for row in range(8):
+            query, answer = np.flatnonzero(inputs[row, :, 90])
+            # Each step of the query names the next edge, which is read at once.
+            for number in range(3):
+                edge = targets[row, answer + number].ravel()
+                told = (inputs[row, :query, :90] == edge).all(axis=-1).argmax()
+                found[start].append(written[row, told] in read[row, query + number])
+    assert np.mean(found[True]) > 0.85 and np.mean(found[False]) < 0.7
 
 
 def test_the_committed_recall_model_recalls(import_example):
@@ -790,24 +822,20 @@ def test_the_underground_is_asked_for_paths_of_the_length(import_example):
 
 
 def test_a_training_starts_from_a_stored_model(import_example):
-    training = import_example("training")
-    train = import_example("train")
-    arguments = train.parse_arguments(["--task", "family_tree", "--cell", "sdnc"])
-    recipe = training.read_recipe(arguments.recipe, "sdnc", **train.settings(arguments))
-    assert recipe["training"]["start"] == "traversal_sdnc"
+    train, name = import_example("train"), "order_recall_sdnc"
+    options = ["--task", "order_recall", "--cell", "sdnc", "--start", name]
+    arguments = train.parse_arguments(options)
+    recipe = import_example("training").read_recipe(
+        arguments.recipe, "sdnc", **train.settings(arguments)
+    )
+    assert recipe["training"]["start"] == name
     model = train.SequenceProblem(recipe, 0).make_model("sdnc", recipe["layer"])
-    train.start_from(model, recipe["training"]["start"])
-    stored = keras_sam.models.load("traversal_sdnc")
+    train.start_from(model, name)
+    stored = keras_sam.models.load(name)
     # But for the seeds of random generators.
     for one, other in zip(model.weights, stored.weights, strict=True):
         if "seed_generator" not in one.path:
             np.testing.assert_array_equal(one, other)
-    # Another cell starts from nothing, and --start names another model.
-    sam = training.read_recipe(arguments.recipe, "sam")
-    assert "start" not in sam["training"]
-    options = ["--task", "family_tree", "--start", "copy_sdnc"]
-    arguments = train.parse_arguments(options)
-    assert train.settings(arguments)["training"] == {"start": "copy_sdnc"}
 
 
 def test_walks_are_right_where_they_are_shortest(import_example):
