@@ -680,6 +680,67 @@ def test_a_memory_of_triples_finds_the_edges_of_a_path(import_example, cell):
     assert np.mean(found[True]) > 0.85 and np.mean(found[False]) < 0.7
 
 
+def asked_relations(inputs):
+    """The questions of one sequence: (step, source's digits, relation)."""
+    for step in np.flatnonzero(inputs[:, 90] * (1 - inputs[:, 91])):
+        if inputs[step, 30:60].any():
+            digits = inputs[step, 30:60].reshape(3, 10).argmax(axis=1)
+            yield step, inputs[step, :30], int(digits @ [100, 10, 1])
+
+
+def test_a_relation_has_a_meaning_for_each_step_after_the_question(import_example):
+    relations = import_example("relations")
+    inputs, _, _ = keras_sam.tasks.family_tree_sequences(0, [2, 4], queries=2)
+    layer = relations.RelationSteps()
+    outputs = np.array(layer(inputs))
+    table = layer.meaning.embeddings.numpy()
+    expected = np.concatenate([inputs, np.zeros((*inputs.shape[:2], 46))], axis=-1)
+    for row, sequence in zip(expected, inputs, strict=True):
+        asked = list(asked_relations(sequence))
+        assert len(asked) == 2
+        for step, source, relation in asked:
+            row[step + 1, :30] += source
+            row[step : step + 12, 92:] = table[1 + relation * 12 :][:12]
+    np.testing.assert_array_equal(outputs, expected.astype("float32"))
+    assert len({*table[:, 0]}) == len(table) == 1 + 410 * 12
+    # However long the sequence is.
+    np.testing.assert_array_equal(layer(inputs[:, :5]), outputs[:, :5])
+
+
+@pytest.mark.parametrize("cell", ["sam", "sdnc"])
+def test_a_memory_of_triples_follows_a_relation_that_it_knows(import_example, cell):
+    recipe = import_example("training").read_recipe(
+        EXAMPLES / "recipes" / "family_tree.toml",
+        cell,
+        layer={"memory_slots": 96, "jit_compile": False},
+    )
+    problem = import_example("train").make_problem(recipe, 0, None, None)
+    keras.utils.set_random_seed(0)
+    model = problem.make_model(cell, recipe["layer"])
+    meaning = model.get_layer("relation").meaning.embeddings
+    table = np.zeros(meaning.shape, "float32")
+    for relation, edges in keras_sam.tasks.RELATIONS.items():
+        for number, edge in enumerate(edges):
+            # From the first step of planning on. Three digits, each one of ten.
+            table[2 + 12 * relation + number, [0, 10, 20 + edge]] = 1.0
+    meaning.assign(table)
+    memory = model.get_layer("memory")
+    inputs, targets, _ = keras_sam.tasks.family_tree_sequences(
+        1, [4] * 8, queries=1, hints="triples"
+    )
+    trace = memory.trace(model.get_layer("relation")(inputs))
+    written = np.array(trace["write_slots"])[..., -1]
+    read = np.array(trace["read_slots"])[:, :, 0]
+    found = []
+    for row in range(8):
+        ((step, _, _),) = asked_relations(inputs[row])
+        for planning in range(step + 1, step + 5):
+            edge = targets[row, planning].ravel()
+            told = (inputs[row, :step, :90] == edge).all(axis=-1).argmax()
+            found.append(written[row, told] in read[row, planning])
+    assert np.mean(found) > 0.85
+
+
 def test_the_committed_recall_model_recalls(import_example):
     folder = ROOT / "saved_models" / "recall_curriculum_sam"
     problem, model = import_example("train").trained(folder)
