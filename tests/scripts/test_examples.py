@@ -584,6 +584,38 @@ def test_sentences_read_are_those_that_were_written(import_example):
     np.testing.assert_allclose(read, expected)
 
 
+def test_rides_that_are_read_are_those_of_the_path(import_example):
+    script = import_example("graph_reads")
+    rng = np.random.default_rng(3)
+    inputs, targets, step_of, rows, names = script.ask(rng, length=3)
+    # 214 rides, three that are asked for, three answers and the end.
+    assert inputs.shape == (221, 92) and names.shape == (214, 3)
+    assert len(set(step_of)) == 214
+    for number, row in enumerate(rows):
+        edge = inputs[step_of[row], :90]
+        np.testing.assert_array_equal(edge, targets[217 + number].ravel())
+        np.testing.assert_array_equal(edge[30:60], inputs[214 + number, 30:60])
+    assert inputs[214, :30].any() and not inputs[215:, :30].any()
+    # A path goes on where the ride before has ended, and comes nowhere twice.
+    path = names[rows]
+    assert path[1:, 0].tolist() == path[:-1, 2].tolist()
+    assert len({*path[:, 0], path[-1, 2]}) == 4
+    # Each step writes to a slot of its own. The last ones read one ride and the rest.
+    read = np.zeros((221, 1, 221))
+    read[214:, 0, step_of[rows[1]]], read[214:, 0, 215] = 0.75, 0.125
+    read[214:, 0, step_of[np.setdiff1d(range(214), rows)[0]]] = 0.125
+    recording = types.SimpleNamespace(
+        slots=np.arange(221),
+        write_weights=np.eye(221)[:, np.newaxis],
+        read_weights=read,
+    )
+    labels, shown = script.labels_and_reads(recording, step_of, rows, names)
+    assert labels[1] == ", ".join(path[1]) and labels[4] == f"asked for: {path[1][1]}"
+    # What is asked for second is not written yet when the first is.
+    expected = [[[0, 0.75, 0, 0, 0.125 * (step > 0), 0, 0.125]] for step in range(7)]
+    np.testing.assert_array_equal(shown, expected)
+
+
 def test_instances_of_a_label(import_example):
     instances = import_example("omniglot").instances
     targets = np.eye(3)[[[0, 1, 0, 0, 2, 1]]]
@@ -637,18 +669,6 @@ def test_results_with_names_of_before_are_understood(import_example, tmp_path):
     other = train.run_settings({**current, "evaluation": {}}, "ntm", 0)
     with pytest.raises(SystemExit, match="results of another run"):
         train.refuse_other_results(tmp_path, "ntm", other)
-
-
-def test_a_saved_recipe_with_held_out_is_read(import_example):
-    train = import_example("train")
-    recipe = {
-        "task": "copy",
-        "layer": {"units": 4},
-        "training": {"batch_size": 2},
-        "held_out": {"max_length": 3},
-    }
-    problem = train.SequenceProblem(train.current_recipe(recipe), 0)
-    assert problem.evaluation == {"max_length": 3}
 
 
 @pytest.mark.parametrize("cell", ["sam", "sdnc"])
