@@ -884,6 +884,31 @@ def babi():
     return markdown(columns, [*rows, ["mean", *means]])
 
 
+def babi_seeds():
+    """Each training of SAM and SDNC on all tasks: of other seeds than the table's."""
+    paths = [MODELS / f"babi_{cell}" / "results.json" for cell in ("sam", "sdnc")]
+    paths += sorted(RESULTS.glob("babi_peer_*.json"))
+    runs = sorted(map(load, paths), key=lambda run: (cell_of(run), run["seed"]))
+    rows = [
+        [
+            public_name(cell_of(run)),
+            f"{run['seed']}",
+            f"{run['curve'][-1]['validation_error']:.1%}",
+            f"{run['test']['error']:.1%}",
+            ", ".join(
+                f"{task}: {error:.1%}"
+                for task, error in run["test"]["errors"].items()
+                if error > 0.05
+            ),
+            minutes(run),
+            f"`{run['commit']}`",
+        ]
+        for run in runs
+    ]
+    columns = ["model", "seed", "validation", "test", "tasks over 5 %", "minutes"]
+    return markdown([*columns, "commit"], rows)
+
+
 def babi_three_tasks():
     """Two tasks of two relations and one of a chain, by one SAM."""
     errors = stored("babi_three_tasks")["test"]["errors"]
@@ -1146,6 +1171,7 @@ TABLES = {
         omniglot,
         omniglot_classes,
         babi,
+        babi_seeds,
         babi_three_tasks,
         babi_ablations,
         babi_dynamic_memory,

@@ -160,7 +160,7 @@ class SequenceProblem:
         else:
             if self.triple_start and cell in STARTED:
                 lstm = keras.layers.LSTMCell(layer["units"])
-                layer = {**layer, "controller": keras_sam.SkipCell(lstm)}
+                layer = {"controller": keras_sam.SkipCell(lstm), **layer}
             layers = [
                 layer_class(cell)(
                     **layer, output_size=width, return_sequences=True, name="memory"

@@ -7,6 +7,8 @@ that a node and an edge together name it.
 
 import numpy as np
 
+import keras_sam
+
 # The channels of `keras_sam.tasks.graph`: a triple's labels, and all that a step shows.
 SOURCE, EDGE, DESTINATION = slice(0, 30), slice(30, 60), slice(60, 90)
 TRIPLE, SHOWN = slice(0, 90), slice(0, 92)
@@ -34,6 +36,12 @@ def triple_start(cell, edges=None):
             that leads on. Defaults to `None`: head 2 reads this label.
     """
     size, heads, units = cell.word_size, cell.read_heads, cell.units
+    if size < SHOWN.stop or not isinstance(cell.controller, keras_sam.SkipCell):
+        raise SystemExit(
+            "error: a memory that starts with triples has words of at least "
+            f"{SHOWN.stop} numbers and the controller of the recipe. Received: "
+            f"word_size={size}, controller={cell.controller.name}"
+        )
     columns = cell.interface_columns
     kernel, *bias = cell.interface.get_weights()
     # The interface sees the LSTM, the step, and what each head has read.

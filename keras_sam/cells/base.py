@@ -574,7 +574,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
 
     def mask_makers(self) -> list[Any]:
         """The cells that keep their dropout masks for a whole sequence."""
-        cells = [self.controller, *getattr(self.controller, "cells", [])]
+        cells = controllers.with_inner_cells(self.controller)
         return [cell for cell in cells if isinstance(cell, DropoutRNNCell)]
 
     def reset_dropout_mask(self) -> None:

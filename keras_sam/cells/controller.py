@@ -103,6 +103,12 @@ def serialize(controller):
     return without_build(keras.saving.serialize_keras_object(controller))
 
 
+def with_inner_cells(controller):
+    """A controller, the cells that it is made of, those that these are made of, ..."""
+    inner = getattr(controller, "cells", [])
+    return [controller, *(each for cell in inner for each in with_inner_cells(cell))]
+
+
 def output_size(controller):
     """The width of a controller's output."""
     size = getattr(controller, "output_size", None)

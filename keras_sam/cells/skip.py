@@ -5,11 +5,12 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_sam._compat import DropoutRNNCell
 from keras_sam.cells import controller
 
 
 @keras.saving.register_keras_serializable(package="keras_sam")
-class SkipCell(keras.layers.Layer):
+class SkipCell(keras.layers.Layer, DropoutRNNCell):
     """RNN cell with a skip connection: another cell's output, and after it the inputs.
 
         output = [cell(inputs); inputs]
@@ -49,8 +50,27 @@ class SkipCell(keras.layers.Layer):
 
     @property
     def cells(self) -> list[Any]:
-        """The wrapped cell, which may have dropout masks, as of a stack of cells."""
+        """The wrapped cell, in a list as a stack of cells has them."""
         return [self.cell]
+
+    # keras.layers.RNN says to a `DropoutRNNCell` alone when its masks have to go. The
+    # wrapped cell makes its own at its first step.
+
+    def get_dropout_mask(self, step_input: Any) -> None:
+        return None
+
+    def get_recurrent_dropout_mask(self, step_input: Any) -> None:
+        return None
+
+    def reset_dropout_mask(self) -> None:
+        for each in controller.with_inner_cells(self.cell):
+            if isinstance(each, DropoutRNNCell):
+                each.reset_dropout_mask()
+
+    def reset_recurrent_dropout_mask(self) -> None:
+        for each in controller.with_inner_cells(self.cell):
+            if isinstance(each, DropoutRNNCell):
+                each.reset_recurrent_dropout_mask()
 
     def build(self, input_shape: Any) -> None:
         if not self.cell.built:

@@ -86,6 +86,20 @@ def test_a_model_with_it_trains_and_is_saved(tmp_path):
     assert again.layers[0].cell.controller.get_config() == skip.get_config()
 
 
+@pytest.mark.parametrize("layer", ["memory", "keras"])
+def test_each_sequence_has_a_dropout_mask_of_its_own(layer):
+    lstm = keras.layers.LSTMCell(5, dropout=0.5, recurrent_dropout=0.5, seed=1)
+    stack = keras.layers.StackedRNNCells([keras_sam.SkipCell(lstm)])
+    skip = keras_sam.SkipCell(stack)
+    if layer == "memory":
+        run = keras_sam.SAM(5, 16, 4, 2, controller=skip, jit_compile=False)
+    else:
+        run = keras.layers.RNN(skip)
+    first, second = (np.array(run(SEQUENCE, training=True)) for _ in range(2))
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(run(SEQUENCE), run(SEQUENCE))
+
+
 def test_its_output_has_the_cells_precision():
     skip = keras_sam.SkipCell(keras.layers.LSTMCell(4, dtype="float64"))
     inputs = SEQUENCE[:, 0]

@@ -761,6 +761,18 @@ def test_a_memory_of_triples_follows_a_relation_that_it_knows(import_example, ce
     assert np.mean(found) > 0.85
 
 
+@pytest.mark.parametrize(
+    "option", [{"word_size": 64}, {"controller": "lstm"}], ids=["word", "controller"]
+)
+def test_a_memory_of_triples_refuses_another_shape(import_example, option):
+    recipe = import_example("training").read_recipe(
+        EXAMPLES / "recipes" / "traversal.toml", "sam", layer=option
+    )
+    problem = import_example("sequences").SequenceProblem(recipe, seed=0)
+    with pytest.raises(SystemExit, match="words of at least 92 numbers and"):
+        problem.make_model("sam", recipe["layer"])
+
+
 def test_the_committed_recall_model_recalls(import_example):
     folder = ROOT / "saved_models" / "recall_curriculum_sam"
     problem, model = import_example("train").trained(folder)
