@@ -247,10 +247,13 @@ CASES = [
         **PLAIN_SAM,
     ),
     Case(
-        "sam_stacked_cells",
+        "sam_skip_stacked_cells",
         keras_sam.SAMCell,
         keras_sam.SAM,
-        lambda rate: {"controller": stacked_cells(rate), "reads_per_head": 3},
+        lambda rate: {
+            "controller": keras_sam.SkipCell(stacked_cells(rate)),
+            "reads_per_head": 3,
+        },
         slow=True,
         **PLAIN_SAM,
     ),
