@@ -21,27 +21,10 @@ from train import trained_model
 from training import MODELS
 
 from keras_sam import resize_memory, visualize
-from keras_sam.tasks import graph, underground
+from keras_sam.tasks import graph, traversal, underground
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
-
-
-def random_path(rng, triples, length):
-    """Rows of the edges of a path that comes to no station twice."""
-    while True:
-        node, rows = rng.choice(triples[:, 0]), []
-        seen = {node}
-        while len(rows) < length:
-            options = np.flatnonzero(triples[:, 0] == node)
-            options = [row for row in options if triples[row, 2] not in seen]
-            if not options:
-                break
-            rows.append(rng.choice(options))
-            node = triples[rows[-1], 2]
-            seen.add(node)
-        else:
-            return rows
 
 
 def ask(rng, length):
@@ -52,20 +35,14 @@ def ask(rng, length):
         of the path as rows, and all rides `[214, 3]` as names.
     """
     triples = graph.relabel(rng, underground())
-    rows = random_path(rng, triples, length)
+    edges, path = graph.outgoing(triples), []
+    # A path that comes to no station twice.
+    while len({node for a, _, b in path for node in (a, b)}) <= length:
+        path = traversal.random_path(rng, edges, (length, length))
+    rows = [(triples == edge).all(axis=1).argmax() for edge in path]
     told = rng.permutation(len(triples))
-    path = triples[rows].tolist()
-    asked = [(source if i == 0 else graph.OPEN) for i, (source, *_) in enumerate(path)]
-    phases = [
-        graph.Phase(triples[told].tolist()),
-        graph.Phase(
-            [(s, e, graph.OPEN) for s, (_, e, _) in zip(asked, path, strict=True)]
-        ),
-        graph.Phase(
-            [(graph.OPEN,) * 3] * (length + 1), answers=[*path, graph.TERMINATION]
-        ),
-    ]
-    inputs, targets, _ = graph.encode_batch([phases])
+    description = graph.Phase(triples[told].tolist())
+    inputs, targets, _ = graph.encode_batch([[description, *traversal.question(path)]])
     return inputs[0], targets[0], np.argsort(told), rows, underground(names=True)
 
 

@@ -574,8 +574,7 @@ class MemoryCell(keras.layers.Layer, DropoutRNNCell, abc.ABC):
 
     def mask_makers(self) -> list[Any]:
         """The cells that keep their dropout masks for a whole sequence."""
-        cells = controllers.with_inner_cells(self.controller)
-        return [cell for cell in cells if isinstance(cell, DropoutRNNCell)]
+        return controllers.mask_makers(self.controller)
 
     def reset_dropout_mask(self) -> None:
         for cell in self.mask_makers():

@@ -103,10 +103,11 @@ def serialize(controller):
     return without_build(keras.saving.serialize_keras_object(controller))
 
 
-def with_inner_cells(controller):
-    """A controller, the cells that it is made of, those that these are made of, ..."""
+def mask_makers(controller):
+    """Of a controller and the cells in it those that keep dropout masks."""
     inner = getattr(controller, "cells", [])
-    return [controller, *(each for cell in inner for each in with_inner_cells(cell))]
+    makers = [each for cell in inner for each in mask_makers(cell)]
+    return [controller, *makers] if isinstance(controller, DropoutRNNCell) else makers
 
 
 def output_size(controller):

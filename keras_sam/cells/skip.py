@@ -63,14 +63,12 @@ class SkipCell(keras.layers.Layer, DropoutRNNCell):
         return None
 
     def reset_dropout_mask(self) -> None:
-        for each in controller.with_inner_cells(self.cell):
-            if isinstance(each, DropoutRNNCell):
-                each.reset_dropout_mask()
+        for each in controller.mask_makers(self.cell):
+            each.reset_dropout_mask()
 
     def reset_recurrent_dropout_mask(self) -> None:
-        for each in controller.with_inner_cells(self.cell):
-            if isinstance(each, DropoutRNNCell):
-                each.reset_recurrent_dropout_mask()
+        for each in controller.mask_makers(self.cell):
+            each.reset_recurrent_dropout_mask()
 
     def build(self, input_shape: Any) -> None:
         if not self.cell.built:

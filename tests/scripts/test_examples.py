@@ -915,20 +915,24 @@ def test_the_underground_is_asked_for_paths_of_the_length(import_example):
 
 
 def test_a_training_starts_from_a_stored_model(import_example):
-    train, name = import_example("train"), "order_recall_sdnc"
-    options = ["--task", "order_recall", "--cell", "sdnc", "--start", name]
-    arguments = train.parse_arguments(options)
-    recipe = import_example("training").read_recipe(
-        arguments.recipe, "sdnc", **train.settings(arguments)
-    )
-    assert recipe["training"]["start"] == name
+    training = import_example("training")
+    train = import_example("train")
+    arguments = train.parse_arguments(["--task", "shortest_path", "--cell", "sdnc"])
+    recipe = training.read_recipe(arguments.recipe, "sdnc", **train.settings(arguments))
+    assert recipe["training"]["start"] == "traversal_sdnc"
     model = train.SequenceProblem(recipe, 0).make_model("sdnc", recipe["layer"])
-    train.start_from(model, name)
-    stored = keras_sam.models.load(name)
+    train.start_from(model, recipe["training"]["start"])
+    stored = keras_sam.models.load("traversal_sdnc")
     # But for the seeds of random generators.
     for one, other in zip(model.weights, stored.weights, strict=True):
         if "seed_generator" not in one.path:
             np.testing.assert_array_equal(one, other)
+    # Another cell starts from nothing, and --start names another model.
+    sam = training.read_recipe(arguments.recipe, "sam")
+    assert "start" not in sam["training"]
+    options = ["--task", "shortest_path", "--start", "copy_sdnc"]
+    arguments = train.parse_arguments(options)
+    assert train.settings(arguments)["training"] == {"start": "copy_sdnc"}
 
 
 def test_walks_are_right_where_they_are_shortest(import_example):
