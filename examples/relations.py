@@ -8,7 +8,7 @@ such as which edge is the next, is learned.
 import keras
 from keras import ops
 from sequences import SequenceProblem
-from triples import EDGE, SHOWN, SOURCE
+from triples import EDGE, SHOWN, SOURCE, later, numbers
 
 from keras_sam.tasks import RELATIONS
 from keras_sam.tasks.graph import PLANNING_STEPS
@@ -52,10 +52,7 @@ class RelationSteps(keras.layers.Layer):
         names = ops.sum(inputs[..., EDGE], axis=-1)
         # A question is the only first step of a phase with an edge, and no answer.
         asks = changes * (1.0 - answers) * ops.minimum(names, 1.0)
-        digits = ops.reshape(inputs[..., EDGE], (*ops.shape(inputs)[:2], 3, 10))
-        digits = ops.argmax(digits, axis=-1)
-        labels = 100 * digits[..., 0] + 10 * digits[..., 1] + digits[..., 2]
-        rows = 1 + STEPS * ops.minimum(labels, LABELS - 1)
+        rows = 1 + STEPS * ops.minimum(numbers(inputs, EDGE), LABELS - 1)
         asks_now = ops.cast(asks, "int32")
         meant = sum(later((rows + step) * asks_now, step) for step in range(STEPS))
         source = later(inputs[..., SOURCE] * asks[..., None], 1)
@@ -64,13 +61,6 @@ class RelationSteps(keras.layers.Layer):
         )
         named = ops.cast(meant > 0, inputs.dtype)[..., None]
         return ops.concatenate([inputs, named * self.meaning(meant)], axis=-1)
-
-
-def later(sequences, steps):
-    """What stood so many steps earlier, `[batch, time, ...]`; 0 at the first steps."""
-    padding = [(0, 0)] * len(sequences.shape)
-    padding[1] = (steps, 0)
-    return ops.pad(sequences, padding)[:, : ops.shape(sequences)[1]]
 
 
 class RelationProblem(SequenceProblem):

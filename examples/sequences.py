@@ -63,6 +63,8 @@ class SequenceProblem:
         self.key_value_start = recipe.get("key_value_start", False)
         self.value_gates = recipe.get("value_gates", 0.0)
         self.triple_start = recipe.get("triple_start", False)
+        # Whether the memory sees inputs and reads beside what its controller says.
+        self.skips = self.triple_start or recipe.get("search_start", False)
         self.sizes = {}
         self.curriculum = None
         if "curriculum" in recipe:
@@ -158,7 +160,7 @@ class SequenceProblem:
                 keras.layers.Dense(width),
             ]
         else:
-            if self.triple_start and cell in STARTED:
+            if self.skips and cell in STARTED:
                 lstm = keras.layers.LSTMCell(layer["units"])
                 layer = {"controller": keras_sam.SkipCell(lstm), **layer}
             layers = [

@@ -43,6 +43,7 @@ from cards import write_card
 from recall import RecallProblem
 from relations import RelationProblem
 from sequences import SequenceProblem
+from shortest_paths import SearchProblem
 from training import (
     MODELS,
     RECIPES,
@@ -251,6 +252,8 @@ def make_problem(recipe, seed, data, output):
         return MqarProblem(recipe, seed)
     if recipe["task"] == "associative_recall":
         return RecallProblem(recipe, seed)
+    if recipe.get("search_start"):
+        return SearchProblem(recipe, seed)
     if recipe.get("relation_steps"):
         return RelationProblem(recipe, seed)
     return SequenceProblem(recipe, seed)

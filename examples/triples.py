@@ -6,6 +6,7 @@ that a node and an edge together name it.
 """
 
 import numpy as np
+from keras import ops
 
 import keras_sam
 
@@ -71,3 +72,17 @@ def triple_start(cell, edges=None):
     first_read = len(kernel) - heads * size
     kernel[first_read:][TRIPLE] += SPOKEN * np.eye(TRIPLE.stop)
     cell.output_projection.set_weights([kernel, *bias])
+
+
+def numbers(inputs, label):
+    """The numbers 0 .. 999 of a label of each step; where it is open, 0."""
+    digits = ops.reshape(inputs[..., label], (*ops.shape(inputs)[:2], 3, 10))
+    digits = ops.argmax(digits, axis=-1)
+    return 100 * digits[..., 0] + 10 * digits[..., 1] + digits[..., 2]
+
+
+def later(sequences, steps):
+    """What stood so many steps earlier, `[batch, time, ...]`; 0 at the first steps."""
+    padding = [(0, 0)] * len(sequences.shape)
+    padding[1] = (steps, 0)
+    return ops.pad(sequences, padding)[:, : ops.shape(sequences)[1]]
