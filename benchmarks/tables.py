@@ -705,27 +705,42 @@ def relations():
 
 
 def shortest_paths():
-    """How far the trainings of shortest paths came, beside walks and the DNC."""
-    walks, paths = stored("graph_baseline"), stored("shortest_path_sdnc")
-    guided = stored("shortest_path_guided_sdnc")
-
-    def trained(run):
-        last = run["curve"][-1]
-        share = f"{last['validation_sequence_accuracy']:.1%}"
-        return f"{run['training_sequences']:,}", minutes(run), share
-
-    walked = f"{walks['lesson']['1']:.1%}"
-    rows = [
-        ["lesson 1", *trained(paths), walked, ""],
-        ["lesson 1, `guided`", *trained(guided), walked, ""],
-    ]
-    for length in ("2", "3", "4"):
-        walked = f"{walks['underground'][length]:.1%}"
-        right = f"{guided['underground'][f'length {length}']['walks']:.1%}"
+    """Shortest paths by lesson, beside walks without a search and the DNC."""
+    walkers, run = stored("graph_baseline"), stored("shortest_path_sdnc")
+    rows = []
+    for name, score in run["test_of_size"].items():
+        number = name.split()[1]
+        lesson = keras_sam.tasks.SHORTEST_PATH_LESSONS[int(number) - 1]
+        rows.append(
+            [
+                f"{name}: {span(lesson.nodes)} nodes",
+                span(lesson.length),
+                f"{score['sequence_accuracy']:.1%}",
+                f"{walkers['lesson'][number]:.1%}",
+                "",
+            ]
+        )
+    for name, score in run["underground"].items():
+        length = name.split()[1]
         of_paper = "55.3%" if length == "4" else ""
-        name = f"Underground, {length} steps, `guided`"
-        rows.append([name, "", "", right, walked, of_paper])
-    columns = ["questions", "graphs seen", "minutes", "right", "walker", "DNC"]
+        right, walker = score["walks"], walkers["underground"][length]
+        rows.append(["Underground", length, f"{right:.1%}", f"{walker:.1%}", of_paper])
+    return markdown(["graph", "steps", "right", "walker", "DNC"], rows)
+
+
+def copy_tail():
+    """Sequences that are copied with errors, by how many heads begin elsewhere."""
+    run = stored("copy_tail")
+    wrong = {}
+    for failure in run["failures"]:
+        places = zip(failure["start"], run["usual_start"], strict=True)
+        others = sum(place != usual for place, usual in places)
+        wrong.setdefault(others, []).append(failure["wrong_bits"])
+    rows = [
+        [f"{others}", f"{len(bits)}", span((min(bits), max(bits)))]
+        for others, bits in sorted(wrong.items())
+    ]
+    columns = ["heads that begin elsewhere", "sequences with errors", "wrong bits"]
     return markdown(columns, rows)
 
 
@@ -1182,6 +1197,7 @@ TABLES = {
         traversal,
         relations,
         shortest_paths,
+        copy_tail,
     )
 }
 

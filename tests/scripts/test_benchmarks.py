@@ -4,6 +4,7 @@ import json
 import sys
 from unittest import mock
 
+import copy_tail
 import figure1
 import formal_languages
 import graph_baseline
@@ -249,6 +250,39 @@ def test_a_walker_looks_one_edge_ahead():
     assert abs(share - 0.5) < 4.5 * 0.5 / np.sqrt(400)
     near = steps._replace(length=(1, 1))
     assert graph_baseline.share_of_walks(rng, near, 20, graph=ahead) == 1.0
+
+
+def test_the_heads_of_a_copying_model_begin_at_the_first_vectors():
+    problem, model = copy_tail.trained(copy_tail.ROOT / "saved_models" / "copy_sdnc")
+    stream = problem.stream(0, batch_size=3, min_length=4, max_length=4)
+    inputs, targets, weights = next(stream.as_numpy_iterator())
+    begun = copy_tail.starts(model.get_layer("memory"), inputs, first=5)
+    assert begun == [[0, 1, 0, 0]] * 3
+    # One wrong bit is counted, and none where no answer is asked for.
+    assert not copy_tail.wrong_bits(model, inputs, targets, weights).any()
+    targets = targets.copy()
+    targets[1, 6, 2] = 1 - targets[1, 6, 2]
+    targets[:, 0] = 1 - targets[:, 0]
+    wrong = copy_tail.wrong_bits(model, inputs, targets, weights)
+    np.testing.assert_array_equal(wrong, [0, 1, 0])
+
+
+@pytest.mark.slow
+def test_copy_tail_smoke(tmp_path):
+    output = tmp_path / "results.json"
+    run_script("benchmarks/copy_tail.py", "--smoke", "--output", output)
+    results = json.loads(output.read_text())
+    assert results["usual_start"] == [0, 1, 0, 0]
+    assert results["bit_errors"] == 0.0 and results["failures"] == []
+
+
+@pytest.mark.slow
+def test_search_start_smoke(tmp_path):
+    output = tmp_path / "results.json"
+    run_script("benchmarks/search_start.py", "--smoke", "--output", output)
+    shares = json.loads(output.read_text())["underground"]
+    assert shares["marks"]["2"] == 1.0 and 0.0 <= shares["no marks"]["2"] <= 1.0
+    assert output.with_suffix(".png").stat().st_size > 10_000
 
 
 @pytest.mark.slow

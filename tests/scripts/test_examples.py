@@ -773,6 +773,115 @@ def test_a_memory_of_triples_refuses_another_shape(import_example, option):
         problem.make_model("sam", recipe["layer"])
 
 
+def test_node_codes_say_what_each_phase_names(import_example):
+    paths = import_example("shortest_paths")
+    lesson = keras_sam.tasks.Lesson((8, 8), (2, 3), (3, 3))
+    inputs, _, _ = keras_sam.tasks.shortest_path_sequences(
+        0, [lesson, lesson._replace(length=(2, 2))]
+    )
+    layer = paths.NodeCodes()
+    outputs = np.array(layer(inputs))
+    table = layer.codes.embeddings.numpy()
+    assert not table[0].any() and not layer.trainable_weights
+    # Different nodes have different codes of one length.
+    np.testing.assert_allclose(np.linalg.norm(table[1:], axis=1), 1.0, rtol=1e-6)
+    assert len(np.unique(table, axis=0)) == len(table)
+
+    expected = np.zeros((*inputs.shape[:2], 2, table.shape[1]), "float32")
+    for row, sequence in zip(expected, inputs, strict=True):
+        digits = sequence[:, :90].reshape(-1, 3, 3, 10)
+        label = digits.argmax(-1) @ [100, 10, 1]
+        query, _, answer = np.flatnonzero(sequence[:, 90])
+        row[:query, 0] = table[1 + label[:query, 0]]
+        row[:query, 1] = table[1 + label[:query, 2]]
+        row[query, 1] = table[1 + label[query, 2]]
+        row[answer, 0] = table[1 + label[query, 0]]
+        for step in range(answer + 1, len(sequence)):
+            if digits[step].any():
+                row[step, 0] = table[1 + label[step, 2]]
+    np.testing.assert_array_equal(outputs[..., :92], inputs)
+    np.testing.assert_array_equal(
+        outputs[..., 92:], expected.reshape(*inputs.shape[:2], -1)
+    )
+
+
+@pytest.mark.parametrize("cell", ["sam", "sdnc"])
+def test_a_search_in_memory_finds_shortest_paths_without_training(import_example, cell):
+    recipe = import_example("training").read_recipe(
+        EXAMPLES / "recipes" / "shortest_path.toml",
+        cell,
+        layer={"memory_slots": 64, "reads_per_head": 16, "jit_compile": False},
+    )
+    problem = import_example("train").make_problem(recipe, 0, None, None)
+    keras.utils.set_random_seed(0)
+    model = problem.make_model(cell, recipe["layer"])
+    lesson = keras_sam.tasks.Lesson((12, 12), (2, 3), (4, 4))
+    inputs, _, _ = keras_sam.tasks.shortest_path_sequences(
+        0, [lesson] * 16, unique=False
+    )
+    walks = import_example("walks").walks
+    assert walks(model, inputs, length=4) > 0.85
+    with import_example("training").writing_shut(model):
+        assert walks(model, inputs, length=4) < 0.5
+
+
+def test_marks_are_stronger_where_fewer_steps_lead_to_the_destination(import_example):
+    paths = import_example("shortest_paths")
+    recipe = import_example("training").read_recipe(
+        EXAMPLES / "recipes" / "shortest_path.toml",
+        "sam",
+        layer={"memory_slots": 32, "reads_per_head": 16, "jit_compile": False},
+    )
+    problem = paths.SearchProblem(recipe, 0)
+    model = problem.make_model("sam", recipe["layer"])
+    memory = model.get_layer("memory")
+    # A line of nodes, 0 to 6, of edges forward and backward.
+    forward = [[n, 0, n + 1] for n in range(6)]
+    graph = np.array(forward + [[n + 1, 1, n] for n in range(6)])
+    lesson = keras_sam.tasks.Lesson((7, 7), (1, 2), (4, 4))
+    inputs, _, _ = keras_sam.tasks.shortest_path_sequences(0, [lesson], graph=graph)
+    query, _, answer = np.flatnonzero(inputs[0, :, 90])
+    features = model.get_layer("nodes")(inputs[:, :answer])
+    cell = memory.cell
+    layer = keras.layers.RNN(cell, return_state=True)
+    words = np.array(cell.unpack_state(layer(features)[1:]).memory).reshape(32, -1)
+    edges = words[words[:, paths.WRITTEN] > 0.4]
+    labels = edges[:, :90].reshape(-1, 3, 3, 10).argmax(-1) @ [100, 10, 1]
+    shown = inputs[0, :answer, :90].reshape(-1, 3, 3, 10).argmax(-1) @ [100, 10, 1]
+    goal = shown[query, 2]
+    adjacent = {}
+    for source, _, destination in labels.tolist():
+        adjacent.setdefault(destination, []).append(source)
+    distance, frontier = {goal: 0}, [goal]
+    while frontier:
+        node = frontier.pop(0)
+        for before in adjacent[node]:
+            if before not in distance:
+                distance[before] = distance[node] + 1
+                frontier.append(before)
+    assert len(edges) == 12 and len(distance) == 7
+    steps = np.array([distance[destination] for destination in labels[:, 2]])
+    marks = edges[:, paths.MARK]
+    for near in range(4):
+        assert marks[steps == near].min() > marks[steps == near + 1].max()
+    # Which edges lead to the destination stands in their words, too.
+    np.testing.assert_array_equal(edges[:, paths.LAST] > 0.01, steps == 0)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"word_size": 64}, {"controller": "lstm"}, {"read_heads": 2}, {"units": 64}],
+    ids=["word", "controller", "heads", "units"],
+)
+def test_a_search_refuses_another_shape(import_example, option):
+    recipe = import_example("training").read_recipe(
+        EXAMPLES / "recipes" / "shortest_path.toml", "sam", layer=option
+    )
+    problem = import_example("train").make_problem(recipe, 0, None, None)
+    with pytest.raises(SystemExit, match="the sizes of the recipe: words of 349"):
+        problem.make_model("sam", recipe["layer"])
+
+
 def test_the_committed_recall_model_recalls(import_example):
     folder = ROOT / "saved_models" / "recall_curriculum_sam"
     problem, model = import_example("train").trained(folder)
@@ -917,7 +1026,8 @@ def test_the_underground_is_asked_for_paths_of_the_length(import_example):
 def test_a_training_starts_from_a_stored_model(import_example):
     training = import_example("training")
     train = import_example("train")
-    arguments = train.parse_arguments(["--task", "shortest_path", "--cell", "sdnc"])
+    options = ["--task", "traversal", "--cell", "sdnc", "--start", "traversal_sdnc"]
+    arguments = train.parse_arguments(options)
     recipe = training.read_recipe(arguments.recipe, "sdnc", **train.settings(arguments))
     assert recipe["training"]["start"] == "traversal_sdnc"
     model = train.SequenceProblem(recipe, 0).make_model("sdnc", recipe["layer"])
@@ -927,12 +1037,6 @@ def test_a_training_starts_from_a_stored_model(import_example):
     for one, other in zip(model.weights, stored.weights, strict=True):
         if "seed_generator" not in one.path:
             np.testing.assert_array_equal(one, other)
-    # Another cell starts from nothing, and --start names another model.
-    sam = training.read_recipe(arguments.recipe, "sam")
-    assert "start" not in sam["training"]
-    options = ["--task", "shortest_path", "--start", "copy_sdnc"]
-    arguments = train.parse_arguments(options)
-    assert train.settings(arguments)["training"] == {"start": "copy_sdnc"}
 
 
 def test_walks_are_right_where_they_are_shortest(import_example):
