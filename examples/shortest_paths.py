@@ -27,14 +27,15 @@ FROM, TO = slice(92, 92 + CODE), slice(92 + CODE, 92 + 2 * CODE)
 WRITTEN, MARK, LAST = 90, 91, 92
 SOURCE_CODE, DESTINATION_CODE = slice(93, 93 + CODE), slice(93 + CODE, 93 + 2 * CODE)
 WORD_SIZE = DESTINATION_CODE.stop
-# How much the digits count in a word, where each code has the length 1.
-DIGIT = 0.3
+# How much in a word, where each code has the length 1, the digits count, and what says
+# that the word is a triple.
+DIGIT, TOLD = 0.3, 0.5
 # How far a gate of the LSTM is open or shut. Its activations are then 1 or 0.
 OPEN = 6.0
 SHUT = 20.0
 # What a unit of the LSTM is where a node has been reached: tanh(tanh(large)).
 REACHED = 0.75
-# A node counts as reached by this part of its code.
+# A node counts as reached if so much of its code has been.
 ENOUGH = 0.6
 # In how many planning steps marks are written.
 SPREADING_STEPS = 5.5
@@ -195,7 +196,7 @@ def start_interface(cell):
     vectors = columns["vectors"]
     written = step[:, vectors]
     written[TRIPLE, TRIPLE] = DIGIT * np.eye(TRIPLE.stop)
-    written[EDGE, WRITTEN] = 0.5 / 3
+    written[EDGE, WRITTEN] = TOLD / 3
     written[FROM, SOURCE_CODE] = np.eye(CODE)
     written[TO, DESTINATION_CODE] = np.eye(CODE)
     written[CHANGES, LAST] = MARKED
@@ -206,7 +207,7 @@ def start_interface(cell):
     queries = columns["queries"]
     step[FROM, queries][:, SOURCE_CODE] = np.eye(CODE)
     reached[:, queries][:, DESTINATION_CODE] = np.eye(CODE)
-    enough = ENOUGH * REACHED * ONES**0.5 / 0.5
+    enough = ENOUGH * REACHED * ONES**0.5 / TOLD
     bias[queries][WRITTEN] = -enough
     step[ANSWERS, queries][WRITTEN] = enough
     step[ANSWERS, queries][MARK] = SOUGHT
@@ -219,7 +220,7 @@ def start_interface(cell):
     gates = columns["write_gates"]
     bias[gates] = 3 * SHUT * np.tanh(COUNTED * SPREADING_STEPS) - 2 * SHUT
     count[gates] = -3 * SHUT
-    read[WRITTEN, gates] = 2 * SHUT / 0.5
+    read[WRITTEN, gates] = 2 * SHUT / TOLD
     step[EDGE, gates] = 5 * SHUT / 3
     step[SOURCE, gates] = -2 * SHUT / 3
     step[ANSWERS, gates] = -10 * SHUT
