@@ -728,6 +728,22 @@ def shortest_paths():
     return markdown(["graph", "steps", "right", "walker", "DNC"], rows)
 
 
+def search_start():
+    """Walks of a memory that starts with a search, untrained and trained."""
+    untrained = stored("search_start")["underground"]
+    trained = stored("shortest_path_sdnc")["underground"]
+    columns = {
+        "untrained, no marks": untrained["no marks"],
+        "untrained": untrained["marks"],
+        "trained": {name.split()[1]: run["walks"] for name, run in trained.items()},
+    }
+    rows = [
+        [length, *(f"{found[length]:.1%}" for found in columns.values())]
+        for length in untrained["marks"]
+    ]
+    return markdown(["steps", *columns], rows)
+
+
 def copy_tail():
     """Sequences that are copied with errors, by how many heads begin elsewhere."""
     run = stored("copy_tail")
@@ -1197,6 +1213,7 @@ TABLES = {
         traversal,
         relations,
         shortest_paths,
+        search_start,
         copy_tail,
     )
 }
