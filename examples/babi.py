@@ -463,7 +463,8 @@ class BabiProblem:
     def results(self, model, recipe, smoke=False):
         """The errors on the official test files, a few batches of each if `smoke`."""
         memory_slots = recipe.get("test", {}).get("memory_slots")
-        if memory_slots is not None and not smoke:
+        memory = model.get_layer("think_steps").layer
+        if memory_slots is not None and isinstance(memory, keras_sam.MemoryRNN):
             model = keras_sam.resize_memory(model, memory_slots)
         (loaded,) = self.read("test")
         stories = self.arrays(loaded, self.vocabulary)

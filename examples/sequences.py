@@ -264,8 +264,9 @@ def tested_sizes(recipe):
 
 
 def enlarged(model, problem, recipe, memory_slots):
-    """The same model with so large a memory, ready for tests."""
-    if memory_slots is None:
+    """The same model with so large a memory, if it has one, ready for tests."""
+    memory = model.get_layer("memory")
+    if memory_slots is None or not isinstance(memory, keras_sam.MemoryRNN):
         return model
     model = keras_sam.resize_memory(model, memory_slots)
     problem.compile(model, recipe["training"], steps=1)

@@ -141,10 +141,11 @@ def run_usage(folder, monkeypatch):
 
 
 @pytest.mark.slow
-def test_babi_smoke_is_resumed_and_answers_text(tmp_path, monkeypatch):
+@pytest.mark.parametrize("cell", ["ntm", "lstm"])
+def test_babi_smoke_is_resumed_and_answers_text(cell, tmp_path, monkeypatch):
     write_babi(tmp_path / "files", but=["qa3_train.txt"])
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
-    options = ("--task", "babi", "--cell", "ntm", "--data", tmp_path / "files")
+    options = ("--task", "babi", "--cell", cell, "--data", tmp_path / "files")
     _, results = train_with_a_stop(tmp_path / "run", *options)
     errors = results["test"]["errors"]
     assert sorted(map(int, errors)) == [*range(1, 21)]
@@ -771,6 +772,19 @@ def test_a_memory_of_triples_refuses_another_shape(import_example, option):
     problem = import_example("sequences").SequenceProblem(recipe, seed=0)
     with pytest.raises(SystemExit, match="words of at least 92 numbers and"):
         problem.make_model("sam", recipe["layer"])
+
+
+def test_a_test_asks_for_a_larger_memory_where_there_is_one(import_example):
+    training, sequences = import_example("training"), import_example("sequences")
+    for cell, slots in (("lstm", None), ("ntm", 256)):
+        recipe = training.read_recipe(
+            EXAMPLES / "recipes" / "traversal.toml", cell, layer={"memory_slots": 16}
+        )
+        problem = sequences.SequenceProblem(recipe, seed=0)
+        model = problem.make_model(cell, recipe["layer"])
+        model = sequences.enlarged(model, problem, recipe, 256)
+        memory = model.get_layer("memory")
+        assert slots == getattr(getattr(memory, "cell", None), "memory_slots", None)
 
 
 def test_node_codes_say_what_each_phase_names(import_example):
