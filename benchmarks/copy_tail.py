@@ -73,7 +73,8 @@ def main():
     limits = {"min_length": length, "max_length": length}
     stream = problem.stream(1, batch_size=BATCH, **limits).as_numpy_iterator()
     failures, usual = [], collections.Counter()
-    for _ in range(-(-arguments.sequences // BATCH)):
+    batches = -(-arguments.sequences // BATCH)
+    for _ in range(batches):
         inputs, targets, weights = next(stream)
         wrong, first = wrong_bits(model, inputs, targets, weights), length + 1
         if not usual:
@@ -86,9 +87,9 @@ def main():
     results = {
         **provenance(),
         "model": Path(arguments.model).name,
-        "sequences": arguments.sequences,
+        "sequences": batches * BATCH,
         "length": length,
-        "bit_errors": bits / arguments.sequences,
+        "bit_errors": bits / (batches * BATCH),
         "usual_start": list(usual.most_common(1)[0][0]) if usual else None,
         "failures": failures,
     }

@@ -22,6 +22,7 @@ from training import (
     memory_adam,
     save_function,
     set_interface_bias,
+    with_memory_slots,
 )
 
 import keras_sam
@@ -463,9 +464,8 @@ class BabiProblem:
     def results(self, model, recipe, smoke=False):
         """The errors on the official test files, a few batches of each if `smoke`."""
         memory_slots = recipe.get("test", {}).get("memory_slots")
-        memory = model.get_layer("think_steps").layer
-        if memory_slots is not None and isinstance(memory, keras_sam.MemoryRNN):
-            model = keras_sam.resize_memory(model, memory_slots)
+        cell = model.get_layer("think_steps").layer.cell
+        model = with_memory_slots(model, cell, memory_slots)
         (loaded,) = self.read("test")
         stories = self.arrays(loaded, self.vocabulary)
         new = self.arrays(

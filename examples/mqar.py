@@ -13,9 +13,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 from key_values import StepBefore, key_value_start
-from training import layer_class, save_function, set_interface_bias
+from training import (
+    layer_class,
+    save_function,
+    set_interface_bias,
+    with_memory_slots,
+)
 
-import keras_sam
 from keras_sam.tasks import MQAR_TEST, MQAR_TRAINING, mqar_sequences
 
 CHUNK = 1_000
@@ -259,9 +263,7 @@ class MqarProblem:
         return results
 
     def _with_test_memory(self, model):
-        if self._test_slots is None or not hasattr(memory_cell(model), "memory_slots"):
-            return model
-        return keras_sam.resize_memory(model, self._test_slots)
+        return with_memory_slots(model, memory_cell(model), self._test_slots)
 
     def _accuracy(self, model, tokens, queries, answers):
         right, count = 0, max(1, self.tokens // tokens.shape[1])

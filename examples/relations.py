@@ -8,7 +8,7 @@ such as which edge is the next, is learned.
 import keras
 from keras import ops
 from sequences import SequenceProblem
-from triples import EDGE, SHOWN, SOURCE, later, numbers
+from triples import ANSWERS, CHANGES, EDGE, SHOWN, SOURCE, later, numbers
 
 from keras_sam.tasks import RELATIONS
 from keras_sam.tasks.graph import PLANNING_STEPS
@@ -48,7 +48,7 @@ class RelationSteps(keras.layers.Layer):
         self.meaning.build(input_shape[:2])
 
     def call(self, inputs):
-        changes, answers = inputs[..., 90], inputs[..., 91]
+        changes, answers = inputs[..., CHANGES], inputs[..., ANSWERS]
         names = ops.sum(inputs[..., EDGE], axis=-1)
         # A question is the only first step of a phase with an edge, and no answer.
         asks = changes * (1.0 - answers) * ops.minimum(names, 1.0)

@@ -12,6 +12,7 @@ from training import (
     layer_class,
     memory_adam,
     set_interface_bias,
+    with_memory_slots,
     writing_shut,
 )
 from triples import triple_start
@@ -63,8 +64,6 @@ class SequenceProblem:
         self.key_value_start = recipe.get("key_value_start", False)
         self.value_gates = recipe.get("value_gates", 0.0)
         self.triple_start = recipe.get("triple_start", False)
-        # Whether the memory sees inputs and reads beside what its controller says.
-        self.skips = self.triple_start or recipe.get("search_start", False)
         self.sizes = {}
         self.curriculum = None
         if "curriculum" in recipe:
@@ -105,6 +104,11 @@ class SequenceProblem:
         options = tf.data.Options()
         options.experimental_optimization.inject_prefetch = False
         return data.with_options(options)
+
+    @property
+    def skips(self):
+        """Whether a memory sees inputs and reads beside what its controller says."""
+        return self.triple_start
 
     @property
     def metric(self):
@@ -265,12 +269,11 @@ def tested_sizes(recipe):
 
 def enlarged(model, problem, recipe, memory_slots):
     """The same model with so large a memory, if it has one, ready for tests."""
-    memory = model.get_layer("memory")
-    if memory_slots is None or not isinstance(memory, keras_sam.MemoryRNN):
-        return model
-    model = keras_sam.resize_memory(model, memory_slots)
-    problem.compile(model, recipe["training"], steps=1)
-    return model
+    cell = model.get_layer("memory").cell
+    larger = with_memory_slots(model, cell, memory_slots)
+    if larger is not model:
+        problem.compile(larger, recipe["training"], steps=1)
+    return larger
 
 
 def evaluate_underground(model, problem, recipe, steps, smoke=False):

@@ -11,7 +11,17 @@ import keras
 import numpy as np
 from keras import ops
 from sequences import SequenceProblem
-from triples import DESTINATION, EDGE, SOURCE, TRIPLE, later, numbers
+from triples import (
+    ANSWERS,
+    CHANGES,
+    DESTINATION,
+    EDGE,
+    SOURCE,
+    SPOKEN,
+    TRIPLE,
+    later,
+    numbers,
+)
 
 import keras_sam
 from keras_sam.tasks.graph import LABELS, PLANNING_STEPS
@@ -20,7 +30,6 @@ from keras_sam.tasks.graph import LABELS, PLANNING_STEPS
 # few nodes' codes still tells which nodes they are.
 CODE, ONES = 128, 6
 # The layer's inputs: what `shortest_path_task` shows, and two codes.
-CHANGES, ANSWERS = 90, 91
 FROM, TO = slice(92, 92 + CODE), slice(92 + CODE, 92 + 2 * CODE)
 # A word: the digits of a triple, that it is one, its mark, whether it leads to the
 # destination, and the codes of its source and destination.
@@ -46,8 +55,6 @@ COUNTED = 0.1
 MARKED, SOUGHT, WEAKER = 0.3, 3.0, 1.0
 # The strength of reads while the network plans, and what is added while it answers.
 STRENGTH, SHARPER = 100.0, 500.0
-# Of a read word's digit, as a logit.
-SPOKEN = 8.0
 
 
 class Codes(keras.initializers.Initializer):
@@ -233,6 +240,8 @@ def start_interface(cell):
 
 class SearchProblem(SequenceProblem):
     """Shortest paths by a memory in which a search leaves its marks."""
+
+    skips = True
 
     def input_layers(self):
         return [NodeCodes(name="nodes")]

@@ -73,6 +73,13 @@ def current_recipe(recipe):
     return recipe
 
 
+def with_memory_slots(model, cell, memory_slots):
+    """A model with so large a memory; as it is with None, or if the cell has none."""
+    if memory_slots is None or not hasattr(cell, "memory_slots"):
+        return model
+    return keras_sam.resize_memory(model, memory_slots)
+
+
 @keras.saving.register_keras_serializable(package="examples")
 class HeldRate(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate that is warmed up, held, and then falls along a cosine.

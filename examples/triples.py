@@ -13,6 +13,7 @@ import keras_sam
 # The channels of `keras_sam.tasks.graph`: a triple's labels, and all that a step shows.
 SOURCE, EDGE, DESTINATION = slice(0, 30), slice(30, 60), slice(60, 90)
 TRIPLE, SHOWN = slice(0, 90), slice(0, 92)
+CHANGES, ANSWERS = 90, 91
 # What is left of the random weights.
 REST = 0.1
 # How much the inputs that name where a path goes count in what is asked for.

@@ -1038,15 +1038,16 @@ def test_the_underground_is_asked_for_paths_of_the_length(import_example):
 
 
 def test_a_training_starts_from_a_stored_model(import_example):
-    training = import_example("training")
-    train = import_example("train")
-    options = ["--task", "traversal", "--cell", "sdnc", "--start", "traversal_sdnc"]
+    train, name = import_example("train"), "order_recall_sdnc"
+    options = ["--task", "order_recall", "--cell", "sdnc", "--start", name]
     arguments = train.parse_arguments(options)
-    recipe = training.read_recipe(arguments.recipe, "sdnc", **train.settings(arguments))
-    assert recipe["training"]["start"] == "traversal_sdnc"
+    recipe = import_example("training").read_recipe(
+        arguments.recipe, "sdnc", **train.settings(arguments)
+    )
+    assert recipe["training"]["start"] == name
     model = train.SequenceProblem(recipe, 0).make_model("sdnc", recipe["layer"])
-    train.start_from(model, recipe["training"]["start"])
-    stored = keras_sam.models.load("traversal_sdnc")
+    train.start_from(model, name)
+    stored = keras_sam.models.load(name)
     # But for the seeds of random generators.
     for one, other in zip(model.weights, stored.weights, strict=True):
         if "seed_generator" not in one.path:
