@@ -29,7 +29,7 @@ import keras_sam
 import keras_sam.datasets
 from keras_sam.datasets import babi_files
 
-PADDED_LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256)
+PADDED_LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1152, 1728)
 UNKNOWN = "[unknown]"
 # Of the stories that a task is drawn for: the least, and what its error adds at most.
 LEAST_SHARE, MOST_SHARE = 0.05, 0.5
@@ -111,7 +111,7 @@ class Vocabulary:
 
     def __init__(self, stories):
         sentences = {text for _, texts, _ in stories for text in texts}
-        split = [babi_files.words(text) for text in sentences]
+        split = [self.split(text) for text in sentences]
         words = ["", UNKNOWN, *sorted({word for words in split for word in words})]
         answers = sorted({a for _, _, answers in stories for a in answers if a})
         self._number(words, answers, max(map(len, split)))
@@ -135,10 +135,14 @@ class Vocabulary:
         self._answer_numbers = {answer: i for i, answer in enumerate(self.answers)}
         self._rows = {}
 
+    def split(self, text):
+        """The words of what stands at a step."""
+        return babi_files.words(text)
+
     def sentence(self, text):
         """The numbers of a sentence's words, `[positions]`; too long a one is cut."""
         if text not in self._rows:
-            numbers = [self._word_numbers.get(w, 1) for w in babi_files.words(text)]
+            numbers = [self._word_numbers.get(w, 1) for w in self.split(text)]
             numbers = numbers[: self.positions]
             padding = [0] * (self.positions - len(numbers))
             self._rows[text] = np.array(numbers + padding, "int32")
@@ -241,7 +245,14 @@ def _as_batch(stories, length, vocabulary):
     return Batch(words, answers, weights)
 
 
-def make_model(cell, layer, embedding, vocabulary):
+def read_sentences(words, vocabulary, embedding):
+    """The sentence of each step, whether it tells something, and whether it asks."""
+    mark = vocabulary.words.index("?")
+    asks = keras.ops.any(keras.ops.equal(words, mark), axis=-1)
+    return words, ~asks, asks
+
+
+def make_model(cell, layer, embedding, vocabulary, read=read_sentences):
     """A model from words `[batch, time, positions]` to logits `[batch, time, answers]`.
 
     Args:
@@ -253,17 +264,18 @@ def make_model(cell, layer, embedding, vocabulary):
             `output_units`, of a layer before the answers, none without it. With
             `associative`, see babi_associative.py.
         vocabulary: A `Vocabulary`.
+        read: A function as `read_sentences`.
     """
     words = keras.Input((None, vocabulary.positions), dtype="int32", name="words")
-    mark = vocabulary.words.index("?")
-    questions = keras.ops.any(keras.ops.equal(words, mark), axis=-1)
+    sentences, tells, asks = read(words, vocabulary, embedding)
     steps = embedding["think_steps"]
-    counts = keras.ops.where(questions, steps["question"], steps["sentence"])
+    counts = keras.ops.where(tells, steps["sentence"], 0)
+    counts = keras.ops.where(asks, steps["question"], counts)
     features = keras.layers.Concatenate()(
         [
             keras_sam.SentenceEmbedding(
                 len(vocabulary.words), embedding["units"], position
-            )(words)
+            )(sentences)
             for position in ("mask", "table")
         ]
     )
@@ -278,7 +290,7 @@ def make_model(cell, layer, embedding, vocabulary):
     features = keras_sam.SinePositions()(features)
     if "associative" in embedding:
         told_and_asked = babi_associative.told_and_asked(
-            words, questions, vocabulary, layer["word_size"], embedding["associative"]
+            sentences, tells, vocabulary, layer["word_size"], embedding["associative"]
         )
         features = [
             keras.layers.Concatenate()([part, features]) for part in told_and_asked
@@ -363,12 +375,14 @@ class BabiProblem:
     """What examples/train.py needs to know of bAbI; see `sequences.SequenceProblem`."""
 
     metric = "error"
+    vocabulary_class = Vocabulary
     arrays = Stories
+    read_steps = staticmethod(read_sentences)
     jit_compile = False  # a sparse layer compiles itself
 
     def __init__(self, recipe, seed, data):
         stream = recipe["stream"]
-        limits = {k: stream[k] for k in ("max_steps", "max_facts") if k in stream}
+        limits = {"max_steps": stream["max_steps"]} if "max_steps" in stream else {}
         self.seed = seed
         self.batch_size = recipe["training"]["batch_size"]
         self._embedding = recipe.get("embedding")
@@ -376,10 +390,11 @@ class BabiProblem:
         self._source = stream["configuration"], data
         self._trained_on = stream.get("tasks", [*range(1, 21)])
         loaded = self.read("train", "validation")
-        self.vocabulary = Vocabulary(loaded[0])
+        self.vocabulary = self.vocabulary_class(loaded[0])
         self.rarity = None
         if "associative" in (self._embedding or {}):
-            self.rarity = babi_associative.rarity(loaded[0], self.vocabulary)
+            told = self.sentences(loaded[0])
+            self.rarity = babi_associative.rarity(told, self.vocabulary)
         # Most stories of task 4's test are in these as well.
         self._seen = {
             story_text(story) for split in loaded for story in split if story[0] == 4
@@ -409,6 +424,10 @@ class BabiProblem:
             [story for story in stories if story[0] in self._trained_on]
             for stories in load_stories(*self._source, splits)
         ]
+
+    def sentences(self, stories):
+        """The sentences and questions of each story, a list of lists."""
+        return [texts for _, texts, _ in stories]
 
     def draw(self, rng):
         """A batch in which a task that is answered badly is more common."""
@@ -442,7 +461,9 @@ class BabiProblem:
         return {}
 
     def make_model(self, cell, layer):
-        model = make_model(cell, layer, self._embedding, self.vocabulary)
+        model = make_model(
+            cell, layer, self._embedding, self.vocabulary, self.read_steps
+        )
         if cell != "lstm":
             memory = model.get_layer("think_steps").layer
             set_interface_bias(memory.cell, self._interface_bias)
@@ -502,7 +523,7 @@ class BabiProblem:
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="story")])
         def answer(story):
-            words, steps = text_to_words(story, table, self.vocabulary.positions)
+            words, steps = self.text_to_words(story, table)
             logits = self.logits(model, words, steps)
             probabilities = tf.nn.softmax(logits)
             return {
@@ -515,6 +536,10 @@ class BabiProblem:
             [sys.executable, "-c", CHECK_ANSWERS, str(output / "1"), STORY], check=True
         )
         return USAGE.format(folder=output.name, story=STORY)
+
+    def text_to_words(self, stories, table):
+        """Words and steps of stories in text, see `text_to_words`."""
+        return text_to_words(stories, table, self.vocabulary.positions)
 
     def logits(self, model, words, steps):
         """Logits `[batch, answers]` of stories `[batch, time, positions]`.

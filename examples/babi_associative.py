@@ -52,9 +52,13 @@ def rarity(stories, vocabulary):
     The logarithm of the inverse share of a story's sentences that have the word, as in
     inverse document frequency, `MOST` at most: the mean over the stories that have the
     word. Words of questions alone have 0.
+
+    Args:
+        stories: List of lists of sentences and questions.
+        vocabulary: A `babi.Vocabulary`.
     """
     logs = collections.defaultdict(list)
-    for _, texts, _ in stories:
+    for texts in stories:
         told = [set(babi_files.words(text)) for text in texts if "?" not in text]
         count = collections.Counter(word for words in told for word in words)
         for word, times in count.items():
@@ -73,12 +77,12 @@ def directions(count, size, rng):
     return vectors
 
 
-def told_and_asked(words, questions, vocabulary, word_size, time_size):
+def told_and_asked(words, tells, vocabulary, word_size, time_size):
     """What a step tells the memory and what it asks.
 
     Args:
         words: Keras tensor of integers `[batch, time, positions]`.
-        questions: Keras tensor of booleans `[batch, time]`.
+        tells: Keras tensor of booleans `[batch, time]`: which steps tell something.
         vocabulary: A `babi.Vocabulary`.
         word_size: Integer, W.
         time_size: Number, the factor of the sines and cosines of a sentence's time.
@@ -102,7 +106,7 @@ def told_and_asked(words, questions, vocabulary, word_size, time_size):
     ]
     timed = keras_sam.SinePositions(WAVES)(whole)
     time = time_size * timed[..., -2 * WAVES :]
-    is_told = ops.cast(~questions, told.dtype)[..., np.newaxis]
+    is_told = ops.cast(tells, told.dtype)[..., np.newaxis]
 
     told = ops.concatenate([told, time], axis=-1) * is_told
     at_first = [*parts, whole, whole]

@@ -11,7 +11,7 @@ from babi import BabiProblem, Batch
 
 import keras_sam
 
-LENGTHS = (10, 20, 50)  # numbers of facts that examples are padded to
+LENGTHS = (10, 20, 50, 100, 160)  # numbers of facts that examples are padded to
 
 
 class Questions:
@@ -20,10 +20,10 @@ class Questions:
     Args:
         stories: List of (task, sentences, answers).
         vocabulary: A `babi.Vocabulary`.
-        max_facts: Integer: older facts are left out. Defaults to the greatest length.
+        max_facts: Integer: older facts are left out.
     """
 
-    def __init__(self, stories, vocabulary, max_facts=LENGTHS[-1]):
+    def __init__(self, stories, vocabulary, max_facts):
         rows = {}
         for task, texts, answers in stories:
             facts = []
@@ -118,13 +118,17 @@ class LinearStart(keras.callbacks.Callback):
 class QuestionsProblem(BabiProblem):
     """What examples/train.py needs to know; see `sequences.SequenceProblem`."""
 
-    arrays = Questions
     jit_compile = True
 
     def __init__(self, recipe, seed, data):
+        self._max_facts = recipe["stream"]["max_facts"]
         super().__init__(recipe, seed, data)
         if recipe["layer"].get("linear_start"):
             self.callbacks.append(LinearStart(recipe["training"]["linear_epochs"]))
+
+    def arrays(self, stories, vocabulary):
+        """The questions of stories, in the test with as many facts as in training."""
+        return Questions(stories, vocabulary, self._max_facts)
 
     def draw(self, rng):
         """A batch of all tasks."""
@@ -149,6 +153,14 @@ class QuestionsProblem(BabiProblem):
             )
         answer = keras.layers.Dense(len(self.vocabulary.answers), use_bias=False)
         return keras.Model({"facts": facts, "question": question}, answer(features))
+
+    def compile(self, model, training, steps):
+        if "weight_penalty" in training:
+            for variable in model.trainable_variables:
+                if variable.name != "bias":
+                    penalty = keras.regularizers.L2(training["weight_penalty"])
+                    variable.regularizer = penalty
+        super().compile(model, training, steps)
 
     def _remembered(self, facts, question, layer):
         """The memory of a question, and the question, as Xiong et al. have it."""

@@ -239,9 +239,12 @@ def make_problem(recipe, seed, data, output):
         # These need tensorflow-datasets.
         from babi import BabiProblem
         from babi_questions import QuestionsProblem
+        from babi_words import WordsProblem
 
-        asks = recipe.get("questions", False)
-        return (QuestionsProblem if asks else BabiProblem)(recipe, seed, data)
+        kind = QuestionsProblem if recipe.get("questions") else BabiProblem
+        if recipe["stream"]["configuration"].startswith("words"):
+            kind = WordsProblem
+        return kind(recipe, seed, data)
     if recipe["task"] == "omniglot":
         from omniglot import OmniglotProblem
 

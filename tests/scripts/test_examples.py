@@ -19,6 +19,8 @@ from omniglot_files import write_omniglot
 from running import ROOT, free_port, run_script
 
 import keras_sam
+from keras_sam.datasets import babi_files
+from keras_sam.datasets.babi import spell
 
 EXAMPLES = ROOT / "examples"
 # Tasks whose streams are not all that a recipe's table `stream` sets.
@@ -154,6 +156,18 @@ def test_babi_smoke_is_resumed_and_answers_text(cell, tmp_path, monkeypatch):
     # After each epoch all tasks are asked about.
     errors = [name for name in results["curve"][0] if "error_task" in name]
     assert errors == [f"validation_error_task_{task}" for task in range(1, 21)]
+    run_usage(tmp_path / "run", monkeypatch)
+
+
+@pytest.mark.slow
+def test_babi_smoke_of_words_is_resumed_and_answers_text(tmp_path, monkeypatch):
+    write_babi(tmp_path / "files", but=["qa3_train.txt"])
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    options = ("--recipe", EXAMPLES / "recipes" / "babi_words.toml", "--cell", "sdnc")
+    options += ("--data", tmp_path / "files")
+    output, results = train_with_a_stop(tmp_path / "run", *options)
+    assert "SavedModel in a new process: " in output
+    assert 0.0 <= results["test"]["error"] <= 1.0
     run_usage(tmp_path / "run", monkeypatch)
 
 
@@ -347,6 +361,46 @@ def test_text_becomes_the_words_of_training(import_example):
     assert john[2] == vocabulary.words.index(babi.UNKNOWN)
 
 
+def test_a_register_keeps_the_words_of_the_sentence_so_far(import_example):
+    register = import_example("babi_words").SentenceSoFar(3, full_stop=9, answer_step=8)
+    # A sentence of four words, a question with an answer of two, a word, and padding.
+    words = [1, 2, 3, 9, 4, 7, 8, 8, 5, 0]
+    kept = [[1], [1, 2], [1, 2, 3], [2, 3, 9], [4], [4, 7], [4, 7, 8], [7, 8, 8], [5]]
+    expected = [row + [0] * (3 - len(row)) for row in [*kept, []]]
+    inputs = np.array([words, [5] * 10])[..., np.newaxis]
+    outputs = register(inputs).numpy()
+    np.testing.assert_array_equal(outputs[0], expected)
+    np.testing.assert_array_equal(outputs[1, -1], [5, 5, 5])
+    again = type(register).from_config(register.get_config())
+    np.testing.assert_array_equal(again(inputs), outputs)
+
+
+def test_text_becomes_the_words_of_the_data(import_example):
+    babi, words = import_example("babi"), import_example("babi_words")
+    lines = [
+        babi_files.Line("Mary got the milk.", ""),
+        babi_files.Line("What is Mary carrying?", "milk"),
+        babi_files.Line("John left.", ""),
+        babi_files.Line("Where is Mary?", "park"),
+    ]
+    steps = spell(lines)
+    story = (1, [word for word, _ in steps], [answer for _, answer in steps])
+    problem = words.WordsProblem.without_stories({}, 0, words.WordVocabulary([story]))
+    text = "\n".join(line.text for line in lines)
+    # A full stop may be missing.
+    stories = tf.constant([text, text.replace("milk.", "milk "), "Where is Mary?"])
+    numbers, counts = problem.text_to_words(
+        stories, babi.word_table(problem.vocabulary)
+    )
+    expected = [problem.vocabulary.sentence(word) for word in story[1]]
+    np.testing.assert_array_equal(numbers[0], expected)
+    np.testing.assert_array_equal(numbers[1], expected)
+    assert counts.numpy().tolist() == [len(expected)] * 2 + [5]
+    told = [[line.text.lower().rstrip(".?") for line in lines]]
+    texts = [text.rstrip(" .?-") for text in problem.sentences([story])[0]]
+    assert [texts] == told
+
+
 def test_recipe_of_dntm_has_a_gru_and_no_thoughts(import_example):
     babi, training = import_example("babi"), import_example("training")
     recipe = training.read_recipe(EXAMPLES / "recipes" / "babi_dntm.toml", "dntm")
@@ -453,8 +507,9 @@ def test_rarity_is_the_logarithm_of_the_share_in_a_story(import_example):
     stories = [(1, told, ["", "", "", "", "Mary"])]
     stories.append((1, ["Sandra left.", "Who left?"], ["", "Sandra"]))
     vocabulary = babi.Vocabulary(stories)
+    texts = [texts for _, texts, _ in stories]
     rarity = dict(
-        zip(vocabulary.words, associative.rarity(stories, vocabulary), strict=True)
+        zip(vocabulary.words, associative.rarity(texts, vocabulary), strict=True)
     )
     # Two sentences are added to each story.
     assert rarity["mary"] == pytest.approx(np.log(6 / 3))
@@ -501,7 +556,7 @@ def test_all_questions_of_the_test_count(import_example):
     vocabulary = babi.Vocabulary([story])
     problem = questions.QuestionsProblem.without_stories({}, 0, vocabulary)
     problem.read = lambda *splits: [[story]]
-    problem.batch_size, problem._seen = 2, set()
+    problem.batch_size, problem._seen, problem._max_facts = 2, set(), 50
     always_home = np.eye(2)[vocabulary.answer("home")]
     model = types.SimpleNamespace(
         predict_on_batch=lambda words: np.tile(always_home, (2, 1))
