@@ -565,6 +565,27 @@ def test_all_questions_of_the_test_count(import_example):
     assert problem.results(model, {}, smoke=True)["test"]["errors"] == {1: 0.0}
 
 
+def test_a_penalty_is_on_all_weights_but_biases(import_example):
+    questions, babi = import_example("babi_questions"), import_example("babi")
+    vocabulary = babi.Vocabulary([(1, ["Mary left.", "Who left?"], ["", "Mary"])])
+    recipe = {"embedding": {"dropout": 0.0}}
+    problem = questions.QuestionsProblem.without_stories(recipe, 0, vocabulary)
+    settings = {"units": 3, "passes": 1, "attention_gru": True}
+    model = problem.make_model("dynamic_memory", settings)
+    words = {"facts": np.ones((1, 2, 3), "int32"), "question": np.ones((1, 3), "int32")}
+    losses = []
+    for penalty in ({}, {"weight_penalty": 0.5}):
+        training = {"learning_rate": 0.0, "clip_norm": 1.0, **penalty}
+        problem.compile(model, training, steps=1)
+        losses.append(model.evaluate(words, np.zeros(1), verbose=0))
+    squares = sum(
+        np.sum(np.square(variable))
+        for variable in model.trainable_variables
+        if "bias" not in variable.path
+    )
+    np.testing.assert_allclose(losses[1] - losses[0], 0.5 * squares, rtol=1e-4)
+
+
 def test_drawn_stories_are_whole_and_as_common_as_their_shares(import_example):
     babi = import_example("babi")
     # Of task 1 half the stories are long, of task 2 none; task 2 asks twice.
