@@ -163,7 +163,7 @@ def test_babi_smoke_is_resumed_and_answers_text(cell, tmp_path, monkeypatch):
 def test_babi_smoke_of_words_is_resumed_and_answers_text(tmp_path, monkeypatch):
     write_babi(tmp_path / "files", but=["qa3_train.txt"])
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    options = ("--recipe", EXAMPLES / "recipes" / "babi_words.toml", "--cell", "sdnc")
+    options = ("--recipe", EXAMPLES / "recipes" / "babi_words.toml", "--cell", "lstm")
     options += ("--data", tmp_path / "files")
     output, results = train_with_a_stop(tmp_path / "run", *options)
     assert "SavedModel in a new process: " in output
