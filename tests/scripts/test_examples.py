@@ -1028,12 +1028,18 @@ def test_unknown_layer_arguments(
 
 def test_recipe_settings_of_one_cell(import_example, tmp_path):
     path = tmp_path / "recipe.toml"
-    path.write_text("[layer]\nunits = 5\nword_size = 3\nsam = { units = 7 }")
+    path.write_text(
+        "[layer]\nunits = 5\nword_size = 3\nsam = { units = 7 }\n"
+        "[test]\nmemory_slots = 8\n[test.sam]\nmemory_slots = 9\n"
+    )
     read_recipe = import_example("training").read_recipe
-    assert read_recipe(path, "ntm")["layer"] == {"units": 5, "word_size": 3}
+    assert read_recipe(path, "ntm") == {
+        "layer": {"units": 5, "word_size": 3},
+        "test": {"memory_slots": 8},
+    }
     assert read_recipe(path, "sam", layer={"word_size": 4}) == {
         "layer": {"units": 7, "word_size": 4},
-        "training": {},
+        "test": {"memory_slots": 9},
     }
 
 
