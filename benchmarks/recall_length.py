@@ -1,4 +1,4 @@
-"""How many items can a SAM recall that was trained with ten thousand?
+"""How many items can a model recall that was trained with ten thousand?
 
     python benchmarks/recall_length.py
 
@@ -99,7 +99,8 @@ def draw(rows, path):
 
 def main():
     parser = Options(__doc__, RESULTS)
-    parser.add("--models", "recall_curriculum_sam", "of saved_models", listed)
+    names = "recall_curriculum_sam,recall_curriculum_sdnc"
+    parser.add("--models", names, "of saved_models", listed)
     parser.add("--items", "1000,10000,50000,200000,1000000", "in a sequence", numbers)
     parser.add("--indexes", "exact,lsh", "how words are found", listed)
     parser.add("--exact-up-to", 10_000, "items", int)

@@ -25,8 +25,6 @@ import measuring
 import numpy as np
 from measuring import Options, digits, listed, numbers, report
 
-import keras_sam
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "examples"))
 from long_recall import VALUE_BITS, recall_sequences  # noqa: E402
@@ -88,7 +86,7 @@ MODELS = {
 
 def with_settings(trained, **settings):
     """The trained layer with other settings, on which no weight depends."""
-    layer = keras_sam.SAM.from_config({**trained.get_config(), **settings})
+    layer = type(trained).from_config({**trained.get_config(), **settings})
     layer.build_from_config(trained.get_build_config())
     layer.set_weights(trained.get_weights())
     return layer

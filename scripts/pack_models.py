@@ -36,6 +36,7 @@ LEFT_OUT = {
     # Some layers before its memory are in examples/.
     "mqar_sam",
     "recall_curriculum_sam",
+    "recall_curriculum_sdnc",
     # The baseline has no memory, and its weights would double the size of the others.
     "copy_lstm",
 }
