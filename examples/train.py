@@ -10,10 +10,10 @@ end_to_end_memory, ...), lstm, or attention, which the task mqar has. The settin
 in a recipe, examples/recipes/TASK.toml unless --recipe names another: its tables
 `layer`, `training` and `test`, what is tested in the end, and in them a table for one
 cell alone; `stream` has the task's sizes, `evaluation` those that differ where it is
-not trained, `curriculum` the callback, `underground` what is tested of London's; with
-`positions = true` the inputs have features of their position, and `start` in `training`
-names a model of saved_models whose weights the training starts from. Options override
-it.
+not trained, `curriculum` the callback, `underground` the tests on London's Underground;
+with `positions = true` the inputs have features of their position, and `start` in
+`training` names a model of saved_models whose weights the training starts from. Options
+override it.
 
 When the same command is given again, an interrupted run goes on after its last whole
 epoch and ends as it would have ended without the interruption. Another seed, recipe,
