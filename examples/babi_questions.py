@@ -156,9 +156,9 @@ class QuestionsProblem(BabiProblem):
 
     def compile(self, model, training, steps):
         if "weight_penalty" in training:
+            penalty = keras.regularizers.L2(training["weight_penalty"])
             for variable in model.trainable_variables:
                 if variable.name != "bias":
-                    penalty = keras.regularizers.L2(training["weight_penalty"])
                     variable.regularizer = penalty
         super().compile(model, training, steps)
 

@@ -52,8 +52,8 @@ def read_recipe(path, cell, **overrides):
         **overrides: Dictionaries of settings, for the table of that name.
     """
     recipe = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    for part in {"layer", "training", "test"} & set(recipe):
-        table = recipe[part]
+    for part in ("layer", "training", "test"):
+        table = recipe.get(part, {})
         settings = {k: v for k, v in table.items() if not isinstance(v, dict)}
         recipe[part] = settings | table.get(cell, {})
     for part, settings in overrides.items():

@@ -1035,10 +1035,12 @@ def test_recipe_settings_of_one_cell(import_example, tmp_path):
     read_recipe = import_example("training").read_recipe
     assert read_recipe(path, "ntm") == {
         "layer": {"units": 5, "word_size": 3},
+        "training": {},
         "test": {"memory_slots": 8},
     }
     assert read_recipe(path, "sam", layer={"word_size": 4}) == {
         "layer": {"units": 7, "word_size": 4},
+        "training": {},
         "test": {"memory_slots": 9},
     }
 
