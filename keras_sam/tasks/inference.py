@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from keras_sam.arguments import check_positive_integer
+from keras_sam.arguments import check_option, check_positive_integer
 from keras_sam.options import Rng, Sequences, Size
 from keras_sam.tasks.graph import (
     OPEN,
@@ -229,11 +229,7 @@ def episode(rng, triples, answers, hints):
 
 
 def check_hints(hints):
-    if hints not in ("none", "labels", "triples"):
-        raise ValueError(
-            f'`hints` must be "none", "labels" or "triples". Received: hints={hints!r}'
-        )
-    return hints
+    return check_option("hints", hints, ("none", "labels", "triples"))
 
 
 def _hints(edges, answer, kind):

@@ -14,6 +14,7 @@ import peers
 import pytest
 import step_cost
 import tables
+from babi_stories import write_babi
 from running import run_script
 
 import keras_sam
@@ -217,6 +218,42 @@ def test_task_error_smoke(tmp_path):
         rows = results[name]["rows"]
         assert [row["index"] for row in rows] == ["exact", "lsh"]
         assert all(row["wrong_bits"] == 0.0 for row in rows)
+
+
+@pytest.mark.slow
+def test_babi_ablations_smoke(tmp_path, monkeypatch):
+    data, model = tmp_path / "files", tmp_path / "sdnc"
+    write_babi(data, but=["qa3_train.txt"])
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
+    options = ("--task", "babi", "--cell", "sdnc", "--data", data, "--output", model)
+    options += ("--stream", "tasks=[1, 4]")
+    run_script("examples/train.py", *options, "--smoke")
+    output = tmp_path / "results.json"
+    options = ("--models", model, "--data", data, "--output", output)
+    run_script("benchmarks/babi_ablations.py", *options, "--smoke")
+    (part,) = json.loads(output.read_text()).values()
+    changes = [row["change"] for row in part["rows"]]
+    assert changes == ["as trained", "nothing written", "without links"]
+    for row in part["rows"]:
+        assert [*row["errors"]] == ["1", "4"]
+        assert row["error"] == pytest.approx(np.mean([*row["errors"].values()]), 1e-2)
+
+
+@pytest.mark.slow
+def test_babi_dntm_smoke(tmp_path, monkeypatch):
+    write_babi(tmp_path / "files", but=["qa3_train.txt"])
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
+    output = tmp_path / "results.json"
+    options = ("--tasks", "15", "--reads", "1,3", "--addressing", "discrete")
+    options += ("--data", tmp_path / "files", "--output", output)
+    run_script("benchmarks/babi_dntm.py", *options, "--smoke")
+    stored = output.read_text()
+    runs = json.loads(stored)["runs"]
+    assert [*runs] == [f"task 15, discrete, reads {n}, seed 0" for n in (1, 3)]
+    assert all(0.0 <= run["error"] <= 1.0 for run in runs.values())
+    # What is stored is not trained again.
+    run_script("benchmarks/babi_dntm.py", *options, "--smoke")
+    assert output.read_text() == stored
 
 
 @pytest.mark.slow
