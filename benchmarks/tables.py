@@ -17,6 +17,7 @@ import figure1
 import learning as curves
 import numpy as np
 import step_cost
+from babi import is_by_words
 from cards import public_name, tested  # Where it is, learning.py says.
 from measuring import MIB, digits, load, markdown
 from train import cell_of
@@ -900,7 +901,10 @@ RAE = {
 def babi():
     """Wrong answers to the official tests of bAbI, beside those of Rae et al."""
     runs = [load(path) for path in sorted(MODELS.glob("babi_*/results.json"))]
-    ours = {f"{public_name(cell_of(run))}, sentences": run["test"] for run in runs}
+    ours = {}
+    for run in runs:
+        form = "words" if is_by_words(run["recipe"]) else "sentences"
+        ours[f"{public_name(cell_of(run))}, {form}"] = run["test"]
     columns = ["task", *ours, *(f"{cell}, words (Rae et al.)" for cell in RAE)]
     rows = [
         [
@@ -1037,10 +1041,18 @@ RUNS = {
         "omniglot_peer_mann",
         lambda run: f"Omniglot, second instance: {run['test']['instance 2']:.1%} right",
     ),
-    "DNTM": ("babi_dntm_soft_3", of_babi),
+    "DNTM": (
+        "babi_dntm",
+        lambda run: f"bAbI, task {run['task']}: {run['error']:.1%} wrong",
+    ),
     "StackRNN": ("formal_languages", of_language),
     "EndToEndMemory": ("babi_end_to_end", of_babi),
     "DynamicMemory": ("babi_dynamic_memory_task_2", of_babi),
+}
+# Of results of many runs, one.
+SHOWN = {
+    "babi_dntm": "task 1, soft, reads 1, seed 0",
+    "formal_languages": "a^n b^n, stack_rnn, seed 0",
 }
 
 
@@ -1049,8 +1061,8 @@ def result_of(name):
     source, figure = RUNS[name]
     folder = MODELS / source
     run = load(folder / "results.json") if folder.is_dir() else stored(source)
-    if "runs" in run:  # of several languages
-        run = run["runs"]["a^n b^n, stack_rnn, seed 0"]
+    if source in SHOWN:
+        run = run["runs"][SHOWN[source]]
     return figure(run), run["command"]
 
 
@@ -1167,6 +1179,22 @@ def babi_dntm():
     return markdown([*columns, "mean", "paper, mean of 20 tasks"], rows)
 
 
+def babi_dntm_alone():
+    """Wrong answers of D-NTMs to tasks that each was trained on alone."""
+    errors = {}
+    for run in stored("babi_dntm")["runs"].values():
+        kind = run["reads_per_step"], run["addressing"]
+        errors.setdefault(run["task"], {}).setdefault(kind, []).append(run["error"])
+    rows = [
+        [
+            f"{kind[0]}, {kind[1]}",
+            *(f"{np.mean(of_task[kind]):.1%}" for of_task in errors.values()),
+        ]
+        for kind in D_NTM
+    ]
+    return markdown(["reads, addressing", *(f"task {t}" for t in errors)], rows)
+
+
 def span(limits):
     low, high = limits
     return f"{low}" if low == high else f"{low} to {high}"
@@ -1223,6 +1251,7 @@ TABLES = {
         babi_ablations,
         babi_dynamic_memory,
         babi_dntm,
+        babi_dntm_alone,
         mqar,
         mqar_long,
         formal_languages,

@@ -153,6 +153,11 @@ class Vocabulary:
         return self._answer_numbers.get(text, -1)
 
 
+def is_by_words(recipe):
+    """Whether a model reads a word a step, and not a sentence."""
+    return recipe["stream"]["configuration"].startswith("words")
+
+
 Batch = collections.namedtuple("Batch", "words answers weights")
 
 

@@ -238,12 +238,12 @@ def make_problem(recipe, seed, data, output):
     """The problem that a recipe describes; some need data, or train a part before."""
     if recipe["task"] == "babi":
         # These need tensorflow-datasets.
-        from babi import BabiProblem
+        from babi import BabiProblem, is_by_words
         from babi_questions import QuestionsProblem
         from babi_words import WordsProblem
 
         kind = QuestionsProblem if recipe.get("questions") else BabiProblem
-        if recipe["stream"]["configuration"].startswith("words"):
+        if is_by_words(recipe):
             kind = WordsProblem
         return kind(recipe, seed, data)
     if recipe["task"] == "omniglot":

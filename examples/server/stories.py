@@ -3,7 +3,7 @@
 import babi_reads
 import keras
 import numpy as np
-from babi import BabiProblem, Vocabulary
+from babi import BabiProblem, Vocabulary, is_by_words
 from babi_questions import QuestionsProblem
 from training import current_recipe, load_variables
 
@@ -21,7 +21,9 @@ class Stories(Looking):
     """Trained models that answer questions about stories; see `Looking`."""
 
     def takes(self, path, results):
-        return (path / "words.json").is_file()
+        has_words = (path / "words.json").is_file()
+        # The page tells sentences, not words one by one.
+        return has_words and not is_by_words(results["recipe"])
 
     def load(self, path, results):
         vocabulary = Vocabulary.load(path / "words.json")

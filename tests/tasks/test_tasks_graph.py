@@ -519,7 +519,7 @@ def test_no_question_is_refused(name):
 
 @pytest.mark.parametrize("name", ["inference", "family_tree"])
 def test_unknown_hints_are_refused(name):
-    with pytest.raises(ValueError, match='must be "none", "labels" or "triples"'):
+    with pytest.raises(ValueError, match="one of 'none', 'labels', 'triples'"):
         stream(name, 2, hints=True)
 
 
