@@ -138,9 +138,13 @@ def test_a_layer_s_figure_is_that_of_its_run(monkeypatch):
     test = {"error": 0.25, "errors": {"1": 0.2, "15": 0.3}}
     run = {"test": test, "command": "python train.py"}
     monkeypatch.setattr(tables, "stored", lambda name: run)
-    figure, command = tables.result_of("DNTM")
+    figure, command = tables.result_of("DynamicMemory")
     assert figure == "bAbI, tasks 1, 15: 25.0% wrong"
     assert command == "python train.py"
+    # Of many runs in one file, one.
+    other = {"task": 3, "error": 0.5, "command": "python benchmark.py"}
+    run["runs"] = {"another": {}, tables.SHOWN["babi_dntm"]: other}
+    assert tables.result_of("DNTM") == ("bAbI, task 3: 50.0% wrong", other["command"])
 
 
 def test_tables_say_what_did_not_run(monkeypatch):
