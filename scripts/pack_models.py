@@ -33,6 +33,7 @@ LEFT_OUT = {
     "babi_end_to_end",
     "babi_sam",
     "babi_sdnc",
+    "babi_words_sdnc",
     # Some layers before its memory are in examples/.
     "mqar_sam",
     "recall_curriculum_sam",

@@ -621,7 +621,7 @@ def test_committed_omniglot_model_answers_drawings(import_example):
     subprocess.run([sys.executable, "-c", check, str(folder)], check=True)
 
 
-@pytest.mark.parametrize("name", ["babi_sam", "babi_sdnc"])
+@pytest.mark.parametrize("name", ["babi_sam", "babi_sdnc", "babi_words_sdnc"])
 def test_committed_babi_model_answers_a_story(name, import_example):
     babi = import_example("babi")
     folder = ROOT / "saved_models" / name / "1"
