@@ -15,7 +15,6 @@ Each run is stored when it ends, in benchmarks/results/babi_dntm.json.
 """
 
 import itertools
-import os
 import subprocess
 import sys
 import tempfile
@@ -38,9 +37,8 @@ def run(task, reads, addressing, seed, data, smoke):
         options += ["--layer", f'addressing="{addressing}"']
         options += [] if data is None else ["--data", data]
         options += ["--smoke"] if smoke else []
-        with open(os.devnull, "w") as nowhere:
-            command = [sys.executable, TRAIN, *options]
-            subprocess.run(command, check=True, stdout=nowhere)
+        command = [sys.executable, TRAIN, *options]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         results = load(Path(folder) / "results.json")
     return {
         "task": task,
