@@ -266,8 +266,8 @@ def make_model(cell, layer, embedding, vocabulary, read=read_sentences):
         embedding: Dictionary: `units` of each of two embeddings, those of a
             `convolution` over a sentence and the two before it, `dropout`,
             `think_steps` after a `question` and after another `sentence`, and
-            `output_units`, of a layer before the answers, none without it. With
-            `associative`, see babi_associative.py.
+            `output_units`, of a layer before the answers, or of several, none
+            without it. With `associative` and `compares`, see babi_associative.py.
         vocabulary: A `Vocabulary`.
         read: A function as `read_sentences`.
     """
@@ -310,20 +310,36 @@ def make_model(cell, layer, embedding, vocabulary, read=read_sentences):
     inputs = "halves" if "associative" in embedding else "repeat"
     think = keras_sam.ThinkSteps(memory, most, inputs, name="think_steps")
     outputs = think(features, counts)
-    return keras.Model(words, answer_layers(embedding, vocabulary, outputs)(outputs))
+    is_sparse = isinstance(memory, keras_sam.SAM | keras_sam.SDNC)
+    compared = layer["word_size"] if embedding.get("compares") and is_sparse else None
+    answer = answer_layers(embedding, vocabulary, outputs, compared)
+    return keras.Model(words, answer(outputs))
 
 
-def answer_layers(embedding, vocabulary, outputs):
-    """A model from such outputs of the memory to logits, by a hidden layer if asked."""
-    inputs = keras.Input(outputs.shape[1:])
+def answer_layers(embedding, vocabulary, outputs, compared=None):
+    """A model from such outputs of the memory to logits, by hidden layers if asked.
+
+    With `compared`, the word size, the hidden layers see `babi_associative.compare`.
+    """
+    inputs = hidden = keras.Input(outputs.shape[1:])
     logits = keras.layers.Dense(len(vocabulary.answers), name="answer_spoken")(inputs)
-    if "output_units" in embedding:
-        hidden = keras.layers.Dense(
-            embedding["output_units"], activation="relu", name="answer_hidden"
-        )
-        hidden = keras.layers.Dropout(embedding["dropout"])(hidden(inputs))
+    if compared is not None:
+        hidden = babi_associative.compare(inputs, compared)
+        hidden = keras.layers.LayerNormalization()(hidden)
+    for number, units in enumerate(hidden_units(embedding)):
+        name = f"answer_hidden_{number}" if number else "answer_hidden"
+        activation = embedding.get("output_activation", "relu")
+        hidden = keras.layers.Dense(units, activation, name=name)(hidden)
+        hidden = keras.layers.Dropout(embedding["dropout"])(hidden)
+    if hidden is not inputs:
         logits += keras.layers.Dense(len(vocabulary.answers), name="answer")(hidden)
     return keras.Model(inputs, logits, name="answer")
+
+
+def hidden_units(embedding):
+    """The units of each hidden layer before the answers."""
+    units = embedding.get("output_units", [])
+    return [units] if isinstance(units, int) else units
 
 
 class TaskErrors(keras.callbacks.Callback):

@@ -124,6 +124,26 @@ def told_and_asked(words, tells, vocabulary, word_size, time_size):
     )
 
 
+def compare(outputs, word_size):
+    """The outputs, and what each head read times what was asked for it.
+
+    These are the first outputs at the start. A word's vector differs with its position
+    in what is told, so the sum of such products over a word tells where in the sentence
+    it stands, whichever word it is: whether "the garden", that is asked about, is north
+    of another place or this place north of it.
+
+    Args:
+        outputs: Keras tensor `[batch, time, 2 HEADS W or more]` of the memory.
+        word_size: Integer, W.
+
+    Returns:
+        A tensor `[batch, time, outputs + HEADS W]`.
+    """
+    reads = HEADS * word_size
+    product = outputs[..., :reads] * outputs[..., reads : 2 * reads]
+    return ops.concatenate([outputs, product], axis=-1)
+
+
 def start(model, vocabulary, rarity, rng):
     """Sets the weights that a model of `babi.make_model` starts from.
 
