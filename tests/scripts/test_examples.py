@@ -467,6 +467,50 @@ def test_an_associative_memory_finds_before_it_has_learned(cell, import_example)
         assert {head: found[head] for head in most} == most
 
 
+def test_a_comparison_tells_where_in_a_sentence_a_word_stands(import_example):
+    associative = import_example("babi_associative")
+    rng = np.random.default_rng(0)
+    heads, size, count = associative.HEADS, 44, 150
+    words = associative.directions(count, size, rng)
+    first, last = 1.0 + associative.ORDER * rng.standard_normal((2, size))
+    asked, other = words[rng.permutation(count)], words[rng.permutation(count)]
+    is_first = rng.random(count) < 0.5
+    told = np.where(
+        is_first[:, np.newaxis],
+        first * asked + last * other,
+        first * other + last * asked,
+    )
+    outputs = np.concatenate([np.tile(told, heads), np.tile(asked, heads)], axis=-1)
+    outputs = np.pad(outputs, ((0, 0), (0, 7)))[:, np.newaxis].astype("float32")
+    compared = np.asarray(associative.compare(keras.ops.array(outputs), size))[:, 0]
+    assert compared.shape == (count, 3 * heads * size + 7)
+    np.testing.assert_array_equal(compared[:, : outputs.shape[-1]], outputs[:, 0])
+    # One direction for all words.
+    for product in np.split(compared[:, outputs.shape[-1] :], heads, axis=1):
+        assert np.mean((product @ (first - last) > 0) == is_first) > 0.9
+
+
+def test_answers_compare_what_a_sparse_memory_read(import_example):
+    babi, training = import_example("babi"), import_example("training")
+    path = EXAMPLES / "recipes" / "babi_words.toml"
+    vocabulary = import_example("babi_words").WordVocabulary(
+        [(1, ["mary", "left", ".", "who", "?", "-"], [""] * 5 + ["mary"])]
+    )
+    for cell, inputs in {"sdnc": 512 + 4 * 56, "sam": 512 + 4 * 56, "lstm": 8}.items():
+        layer = {"units": 8} if cell == "lstm" else {}
+        recipe = training.read_recipe(path, cell, layer=layer)
+        model = babi.make_model(cell, recipe["layer"], recipe["embedding"], vocabulary)
+        answer = model.get_layer("answer")
+        shapes = {
+            layer.name: layer.kernel.shape
+            for layer in answer.layers
+            if hasattr(layer, "kernel")
+        }
+        assert shapes["answer_hidden"] == (inputs, 384)
+        assert shapes["answer_hidden_1"] == (384, 384)
+        assert shapes["answer_spoken"] == (8 if cell == "lstm" else 512, 1)
+
+
 def test_a_saved_function_has_each_variable_once(import_example, tmp_path):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
 
