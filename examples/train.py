@@ -182,8 +182,13 @@ def trained(folder, data=None):
 
 def start_from(model, name):
     """Gives a model the weights of one of saved_models, or of one in a folder."""
-    stored = MODELS / name
-    load_variables(model, stored if stored.exists() else name)
+    folder = next((f for f in (MODELS / name, Path(name)) if (f / "1").is_dir()), None)
+    if folder is None:
+        raise SystemExit(
+            "error: --start must be a model of saved_models, or the folder of a run "
+            f"that has ended. Received: {name}"
+        )
+    load_variables(model, folder)
 
 
 def cell_of(results):

@@ -6,6 +6,7 @@ is not written to, and a SavedModel that is checked.
 
 import contextlib
 import inspect
+import itertools
 import subprocess
 import sys
 import time
@@ -241,14 +242,30 @@ class LearningCurve(keras.callbacks.Callback):
 
 
 def load_variables(model, folder):
-    """Gives the model the weights of the SavedModel that `export` left there."""
+    """Gives the model the weights of the SavedModel that `export` left there.
+
+    Raises:
+        SystemExit: If that is of a model with other weights.
+    """
     learned = [
         variable
         for variable in tf.saved_model.load(Path(folder) / "1").variables
         # Not all versions of keras_sam have as many seeds.
         if "seed_generator_state" not in variable.name
     ]
-    for variable, value in zip(model.weights, learned, strict=True):
+    pairs = list(itertools.zip_longest(model.weights, learned))
+    for number, (variable, value) in enumerate(pairs):
+        expected, received = (
+            "none" if each is None else list(each.shape) for each in (variable, value)
+        )
+        if expected != received:
+            raise SystemExit(
+                f"error: {folder} is of a model with other weights. Expected for "
+                f"weight {number + 1} of {len(model.weights)} the shape {expected}. "
+                f"Received: {received}. Give the recipe, the cell and the options of "
+                "that model."
+            )
+    for variable, value in pairs:
         variable.assign(value)
 
 

@@ -1180,6 +1180,32 @@ def test_a_training_starts_from_a_stored_model(import_example):
     for one, other in zip(model.weights, stored.weights, strict=True):
         if "seed_generator" not in one.path:
             np.testing.assert_array_equal(one, other)
+    with pytest.raises(SystemExit, match="--start must be a model.*Received: nothing"):
+        train.start_from(model, "nothing")
+
+
+def test_a_stored_model_of_other_sizes_is_refused(import_example, tmp_path):
+    training = import_example("training")
+
+    def make(*units):
+        return keras.Sequential([keras.Input((3,)), *map(keras.layers.Dense, units)])
+
+    stored, others = make(2), (make(4), make(2, 2), make())
+    stored.export(tmp_path / "1", verbose=False)
+    again = make(2)
+    training.load_variables(again, tmp_path)
+    np.testing.assert_array_equal(again.weights[0], stored.weights[0])
+    messages = (
+        r"weight 1 of 2 the shape \[3, 4\]. Received: \[3, 2\]",
+        r"weight 3 of 4 the shape \[2, 2\]. Received: none",
+        r"weight 1 of 0 the shape none. Received: \[3, 2\]",
+    )
+    for model, message in zip(others, messages, strict=True):
+        before = model.get_weights()
+        with pytest.raises(SystemExit, match=message):
+            training.load_variables(model, tmp_path)
+        for one, other in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_walks_are_right_where_they_are_shortest(import_example):
