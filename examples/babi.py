@@ -267,7 +267,8 @@ def make_model(cell, layer, embedding, vocabulary, read=read_sentences):
             `convolution` over a sentence and the two before it, `dropout`,
             `think_steps` after a `question` and after another `sentence`, and
             `output_units`, of a layer before the answers, or of several, none
-            without it. With `associative` and `compares`, see babi_associative.py.
+            without it, and their `output_activation`. With `associative` and
+            `compares`, see babi_associative.py.
         vocabulary: A `Vocabulary`.
         read: A function as `read_sentences`.
     """
