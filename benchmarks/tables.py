@@ -1182,7 +1182,7 @@ def babi_dntm():
 def babi_dntm_alone():
     """Wrong answers of D-NTMs to tasks that each was trained on alone.
 
-    A task is shown if all kinds have learned it, or failed to.
+    A task is shown once all kinds have been trained on it.
     """
     errors = {}
     for run in stored("babi_dntm")["runs"].values():

@@ -312,24 +312,26 @@ def make_model(cell, layer, embedding, vocabulary, read=read_sentences):
     think = keras_sam.ThinkSteps(memory, most, inputs, name="think_steps")
     outputs = think(features, counts)
     is_sparse = isinstance(memory, keras_sam.SAM | keras_sam.SDNC)
-    compared = layer["word_size"] if embedding.get("compares") and is_sparse else None
-    answer = answer_layers(embedding, vocabulary, outputs, compared)
+    compares = embedding.get("compares") and is_sparse
+    word_size = layer["word_size"] if compares else None
+    answer = answer_layers(embedding, vocabulary, outputs, word_size)
     return keras.Model(words, answer(outputs))
 
 
-def answer_layers(embedding, vocabulary, outputs, compared=None):
+def answer_layers(embedding, vocabulary, outputs, word_size=None):
     """A model from such outputs of the memory to logits, by hidden layers if asked.
 
-    With `compared`, the word size, the hidden layers see `babi_associative.compare`.
+    With a word size the hidden layers see `babi_associative.compare`.
     """
     inputs = hidden = keras.Input(outputs.shape[1:])
     logits = keras.layers.Dense(len(vocabulary.answers), name="answer_spoken")(inputs)
-    if compared is not None:
-        hidden = babi_associative.compare(inputs, compared)
-        hidden = keras.layers.LayerNormalization()(hidden)
+    if word_size is not None:
+        hidden = babi_associative.compare(inputs, word_size)
+        # By its name it learns at the rate of what answers: `training.SlowMemoryAdam`.
+        hidden = keras.layers.LayerNormalization(name="answer_normalization")(hidden)
+    activation = embedding.get("output_activation", "relu")
     for number, units in enumerate(hidden_units(embedding)):
         name = f"answer_hidden_{number}" if number else "answer_hidden"
-        activation = embedding.get("output_activation", "relu")
         hidden = keras.layers.Dense(units, activation, name=name)(hidden)
         hidden = keras.layers.Dropout(embedding["dropout"])(hidden)
     if hidden is not inputs:
@@ -338,7 +340,7 @@ def answer_layers(embedding, vocabulary, outputs, compared=None):
 
 
 def hidden_units(embedding):
-    """The units of each hidden layer before the answers."""
+    """The units of each hidden layer before the answers. A number means one layer."""
     units = embedding.get("output_units", [])
     return [units] if isinstance(units, int) else units
 

@@ -188,7 +188,10 @@ def start_from(model, name):
             "error: --start must be a model of saved_models, or the folder of a run "
             f"that has ended. Received: {name}"
         )
-    load_variables(model, folder)
+    try:
+        load_variables(model, folder)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 def cell_of(results):

@@ -245,7 +245,7 @@ def load_variables(model, folder):
     """Gives the model the weights of the SavedModel that `export` left there.
 
     Raises:
-        SystemExit: If that is of a model with other weights.
+        ValueError: If that is of a model with other weights.
     """
     learned = [
         variable
@@ -259,8 +259,8 @@ def load_variables(model, folder):
             "none" if each is None else list(each.shape) for each in (variable, value)
         )
         if expected != received:
-            raise SystemExit(
-                f"error: {folder} is of a model with other weights. Expected for "
+            raise ValueError(
+                f"{folder} is of a model with other weights. Expected for "
                 f"weight {number + 1} of {len(model.weights)} the shape {expected}. "
                 f"Received: {received}. Give the recipe, the cell and the options of "
                 "that model."

@@ -509,6 +509,9 @@ def test_answers_compare_what_a_sparse_memory_read(import_example):
         assert shapes["answer_hidden"] == (inputs, 384)
         assert shapes["answer_hidden_1"] == (384, 384)
         assert shapes["answer_spoken"] == (8 if cell == "lstm" else 512, 1)
+        # None of them learns as slowly as the memory.
+        fast = training.SlowMemoryAdam.FAST
+        assert all(any(part in w.path for part in fast) for w in answer.weights)
 
 
 def test_a_saved_function_has_each_variable_once(import_example, tmp_path):
@@ -1185,7 +1188,7 @@ def test_a_training_starts_from_a_stored_model(import_example):
 
 
 def test_a_stored_model_of_other_sizes_is_refused(import_example, tmp_path):
-    training = import_example("training")
+    train, training = import_example("train"), import_example("training")
 
     def make(*units):
         return keras.Sequential([keras.Input((3,)), *map(keras.layers.Dense, units)])
@@ -1202,8 +1205,10 @@ def test_a_stored_model_of_other_sizes_is_refused(import_example, tmp_path):
     )
     for model, message in zip(others, messages, strict=True):
         before = model.get_weights()
-        with pytest.raises(SystemExit, match=message):
+        with pytest.raises(ValueError, match=message):
             training.load_variables(model, tmp_path)
+        with pytest.raises(SystemExit, match=f"error: .*{message}"):
+            train.start_from(model, tmp_path)
         for one, other in zip(model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(one, other)
 
